@@ -1,0 +1,29 @@
+//! What Figvine's connectors speak: committed row changes, where they stand in
+//! a database's log, and the contract between a connector and the bridge.
+//!
+//! Types and traits only; nothing here does I/O.
+//!
+//! ```text
+//!   server's log ──> Connector::open ──> Source::next ──> Batch of Change ──> the bridge
+//!                          ^                                                    │
+//!                          └───────────── Durable (a Position) <────────────────┘
+//! ```
+//!
+//! Data flows down in [`Batch`]es; durability flows up through one [`Durable`].
+
+pub mod change;
+pub mod error;
+pub mod finding;
+pub mod json;
+pub mod position;
+pub mod source;
+pub mod table;
+pub mod value;
+
+pub use change::{Batch, Body, Change, Op, Row, RowChange, Transaction};
+pub use error::{Consequence, SourceError, SourceErrorKind};
+pub use finding::{Finding, Severity};
+pub use position::{Position, Within};
+pub use source::{Connector, Durable, Engine, Source};
+pub use table::{Column, Table};
+pub use value::{Cell, ValueCodec, ValueError};

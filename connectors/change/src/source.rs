@@ -1,0 +1,108 @@
+//! The contract between a connector and the bridge.
+
+use std::future::Future;
+
+use tokio::sync::watch;
+
+use crate::{Batch, Finding, Position, SourceError};
+
+/// Committed row changes of one database, in commit order.
+///
+/// - **Order**: changes come in commit order, inside a transaction in the order
+///   of the log; nothing of a transaction that rolled back is seen.
+/// - **Identity**: (transaction, ordinal, part) of a change is the same on every
+///   replay of the log, whatever the configuration says.
+/// - **Duplicates**: none in one session; a new session opened at a position
+///   starts with the first change behind it.
+/// - **Memory**: bounded, whatever the size of a transaction.
+pub trait Source: Send {
+    /// Returns the next batch; `None` once the log has ended for good.
+    ///
+    /// Waits while the log has nothing new. On an idle log it returns, from time
+    /// to time, empty batches whose [`Batch::end`] moves on, so that the log is released.
+    ///
+    /// Cancel-safe: a call dropped half-way loses nothing.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Batch>, SourceError>> + Send;
+
+    /// Where this session began to read.
+    fn started_at(&self) -> &Position;
+
+    /// What the server says of itself, for events and logs.
+    fn engine(&self) -> &Engine;
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engine {
+    /// `postgres`, `mysql` or `mariadb`.
+    pub name: &'static str,
+    /// The server's version, `15.18`.
+    pub version: Box<str>,
+    /// The database that is read; empty where a server's log covers all of them.
+    pub database: Box<str>,
+}
+
+/// A way to one database.
+pub trait Connector: Send + Sync {
+    /// What it reads through.
+    type Source: Source;
+
+    /// Verifies, changing nothing, that the server can be replicated from.
+    ///
+    /// # Errors
+    /// When the server cannot be asked at all; whatever it answers is a finding.
+    fn check(&self) -> impl Future<Output = Result<Vec<Finding>, SourceError>> + Send;
+
+    /// The newest position of the log, now: everything committed before the call lies before it.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    fn newest(&self) -> impl Future<Output = Result<Position, SourceError>> + Send;
+
+    /// Whether `reached`, a position out of a [`Batch`], lies at or behind `target`.
+    /// For `--until` only: recognising what was already stored goes by identity.
+    fn is_reached(&self, target: &Position, reached: &Position) -> bool;
+
+    /// Opens the log behind `from`; on `None` (nothing was ever read) at the
+    /// place where the server keeps the log for us from now on.
+    ///
+    /// Tells the server to discard log up to `durable`, never further.
+    ///
+    /// # Errors
+    /// [`crate::SourceErrorKind::PositionLost`] when the log no longer holds `from`
+    /// or is another log; it never goes on behind a gap by itself.
+    fn open(
+        &self,
+        from: Option<Position>,
+        durable: Durable,
+    ) -> impl Future<Output = Result<Self::Source, SourceError>> + Send;
+}
+
+/// What is safely stored: everything up to this position. The one thing that
+/// flows from the stream back to the source.
+#[derive(Debug, Clone)]
+pub struct Durable(watch::Receiver<Option<Position>>);
+
+impl Durable {
+    /// A pair: who stores, tells; who reads the log, listens.
+    #[must_use]
+    pub fn channel() -> (watch::Sender<Option<Position>>, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, Self(receiver))
+    }
+
+    /// The newest stored position; `None` as long as this session stored nothing.
+    #[must_use]
+    pub fn latest(&self) -> Option<Position> {
+        self.0.borrow().clone()
+    }
+
+    /// Waits until [`Durable::latest`] has moved since the last call. Never
+    /// returns again once the teller is gone. Cancel-safe.
+    pub async fn changed(&mut self) -> Option<Position> {
+        if self.0.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        self.0.borrow_and_update().clone()
+    }
+}

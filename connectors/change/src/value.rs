@@ -1,0 +1,38 @@
+//! Values: where they stand in the server's bytes, and how they become JSON.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// One cell of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell {
+    /// SQL's null.
+    Null,
+    /// The log did not carry the value (unchanged TOAST, a partial row image). Never null.
+    Unchanged,
+    /// The server's bytes: a range of the batch's data.
+    Value(Range<u32>),
+}
+
+/// How the values of one column become JSON: the same bytes from the log and
+/// from a backfill.
+pub trait ValueCodec: Debug + Send + Sync {
+    /// Appends the value as JSON (RFC 8259, UTF-8, no blanks).
+    ///
+    /// On an error what was appended is meaningless and the caller takes it back.
+    ///
+    /// # Errors
+    /// When the bytes are no value of the type. Whatever the bytes are, this
+    /// does not panic and allocates no more than a small multiple of their length.
+    fn write_json(&self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError>;
+}
+
+/// The server's bytes are no value of the column's type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a value of type {type_name}: {reason}")]
+pub struct ValueError {
+    /// The type whose form was expected.
+    pub type_name: Box<str>,
+    /// What is wrong, without the value itself.
+    pub reason: &'static str,
+}

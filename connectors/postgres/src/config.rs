@@ -1,0 +1,52 @@
+//! What the connector is told. The file of the user is not known here.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+/// One PostgreSQL source.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The source's name: part of `application_name`.
+    pub source: String,
+    /// `postgres://user:password@host:port/database?sslmode=...`, libpq's words.
+    pub url: SecretString,
+    /// Globs over `schema.table`; `!` takes away; later ones win.
+    pub tables: Vec<String>,
+    /// The replication slot.
+    pub slot: String,
+    /// The publication.
+    pub publication: String,
+    /// Whether we create the publication and keep it to the configured tables.
+    pub publication_managed: bool,
+    /// Whether rows of partitions come as rows of the partitioned table.
+    pub via_partition_root: bool,
+    /// Tables without a key.
+    pub keyless: Keyless,
+    /// Globs over the prefixes of logical messages that become events.
+    pub messages: Vec<String>,
+    /// How often a heartbeat is written into the log (`pg_logical_emit_message`); `None` for never.
+    pub heartbeat: Option<Duration>,
+    /// How long slot creation may wait for running transactions.
+    pub lock_timeout: Duration,
+    /// How values are written where consumers may choose.
+    pub values: ValueOptions,
+}
+
+/// What to do with a table that has no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keyless {
+    /// Refuse it at the start.
+    Refuse,
+    /// Take the whole row as its key; REPLICA IDENTITY FULL is needed.
+    WholeRow,
+}
+
+/// How values are written where consumers may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ValueOptions {
+    /// int8 as a string, for consumers whose numbers are doubles.
+    pub bigint_as_string: bool,
+    /// numeric as a JSON number, all digits, for consumers who read such.
+    pub decimal_as_number: bool,
+}

@@ -1,0 +1,3 @@
+//! PostgreSQL as a source: logical replication (pgoutput, protocol 1).
+
+pub mod config;

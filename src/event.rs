@@ -1,0 +1,59 @@
+//! Events: what subscribers receive. Changes in, subject, headers and body out.
+
+use std::num::NonZeroU16;
+
+use figvine_change::Position;
+
+/// How one source's events look.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The source's name, `[A-Za-z0-9_-]+`.
+    pub source: Box<str>,
+    /// The envelope.
+    pub format: Format,
+    /// The subject of change events, a template: `cdc.{source}.{schema}.{table}.{partition}`.
+    pub subject: String,
+    /// Number of partitions that keys are spread over.
+    pub partitions: NonZeroU16,
+    /// The attribute `ce-source`, by default `/figvine/<source>`.
+    pub ce_source: String,
+}
+
+/// Envelopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// CloudEvents 1.0, binary mode: attributes are headers, the body is the change.
+    CloudEvents,
+    /// CloudEvents 1.0, structured mode: one JSON object.
+    CloudEventsStructured,
+    /// The change alone.
+    Plain,
+}
+
+/// Encoded events, in order, in one buffer: what goes to the publisher.
+///
+/// An event stands as subject, headers (`Name: value\r\n` each, without the
+/// leading `NATS/1.0\r\n` and the closing blank line) and body, one behind the other.
+#[derive(Debug, Clone, Default)]
+pub struct Events {
+    /// The bytes of all events.
+    pub bytes: Vec<u8>,
+    /// Where each event stands.
+    pub list: Vec<EventAt>,
+    /// Where the source goes on once all of these, and all sent before, are
+    /// stored. May stand alone, without events: progress of an idle source.
+    pub end: Option<Position>,
+}
+
+/// Where one event stands in [`Events::bytes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventAt {
+    /// First byte of the subject.
+    pub subject: u32,
+    /// First byte of the headers.
+    pub headers: u32,
+    /// First byte of the body.
+    pub body: u32,
+    /// Behind the body.
+    pub end: u32,
+}

@@ -1,0 +1,55 @@
+//! The JetStream chain: one stream, one writer, every message stored once and in order.
+
+use std::time::Duration;
+
+use figvine_change::Position;
+
+/// How one source's stream is made and fed.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The stream's name.
+    pub name: String,
+    /// The source's name: stands in the stream's metadata.
+    pub source: String,
+    /// The subjects it takes: `cdc.<source>.>`.
+    pub subjects: Vec<String>,
+    /// Copies, 1 to 5.
+    pub replicas: usize,
+    /// Messages older than this are removed; `None` keeps them.
+    pub max_age: Option<Duration>,
+    /// Bytes the stream may hold; `None` is no limit.
+    pub max_bytes: Option<u64>,
+    /// Whether to compress on disk (S2).
+    pub compression: bool,
+    /// Take over a stream that does not carry our mark.
+    pub adopt: bool,
+    /// What to do when the stream lost what it had acknowledged.
+    pub on_loss: OnLoss,
+    /// How long a message may stay unacknowledged before the session is given up.
+    pub ack_timeout: Duration,
+    /// Messages in flight.
+    pub window_messages: usize,
+    /// Bytes in flight.
+    pub window_bytes: usize,
+    /// Holds the source's log back for this long behind the acks, so that what
+    /// the broker loses can be read again.
+    pub release_delay: Duration,
+}
+
+/// What to do when the stream lost what it had acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLoss {
+    /// Stop, exit code 8.
+    Stop,
+    /// Go on behind the stream's tail, where the source still holds its log.
+    Reread,
+}
+
+/// How far the stream is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Sequence of the last stored message.
+    pub sequence: u64,
+    /// Where the source goes on behind all that is stored.
+    pub position: Option<Position>,
+}
