@@ -29,6 +29,20 @@ pub trait Source: Send {
 
     /// What the server says of itself, for events and logs.
     fn engine(&self) -> &Engine;
+
+    /// Ends the session in order: tells the server the last [`Durable`] and
+    /// leaves, so that another may read at once. Dropping ends it too, without a word.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// How much log a server keeps because of us.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retention {
+    /// Bytes of log kept for us.
+    pub bytes: u64,
+    /// Share of what the server's settings allow that is still free; at 0 the
+    /// server may take the log away. `None` where it sets no limit.
+    pub safe_ratio: Option<f64>,
 }
 
 /// What a server says of itself.
@@ -58,6 +72,12 @@ pub trait Connector: Send + Sync {
     /// # Errors
     /// When the server cannot be asked.
     fn newest(&self) -> impl Future<Output = Result<Position, SourceError>> + Send;
+
+    /// How much log the server keeps because of us; `None` where it cannot tell.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    fn retention(&self) -> impl Future<Output = Result<Option<Retention>, SourceError>> + Send;
 
     /// Whether `reached`, a position out of a [`Batch`], lies at or behind `target`.
     /// For `--until` only: recognising what was already stored goes by identity.
