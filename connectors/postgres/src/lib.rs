@@ -1,3 +1,4 @@
 //! PostgreSQL as a source: logical replication (pgoutput, protocol 1).
 
 pub mod config;
+pub mod value;
