@@ -20,8 +20,9 @@ pub(super) fn write_bool(raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'static s
     Ok(())
 }
 
-/// `"char"`: one byte of any value. Servers before 16 send a byte above 127 as
-/// it is, which is no UTF-8; it is written as later servers send it, `\303`.
+/// `"char"`: one byte of any value. Newer servers send a byte above
+/// 127 as `\303`; older ones send it as it is, which is no UTF-8, and it is
+/// written as the newer ones would.
 pub(super) fn write_char(raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
     let &[byte @ 0x80..=0xff] = raw else { return write_text(raw, out) };
     out.extend_from_slice(b"\"\\\\");

@@ -9,6 +9,12 @@ const INFINITE: [&[u8]; 2] = [b"infinity", b"-infinity"];
 
 /// `2026-11-23`; years outside 1..=9999 are signed, 1 BC being year 0000.
 pub(super) fn write_date(raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+    if raw.first_chunk().is_some_and(is_common_date) && raw.len() == 10 {
+        out.push(b'"');
+        out.extend_from_slice(raw);
+        out.push(b'"');
+        return Ok(());
+    }
     write_moment(raw, out, |raw, out| {
         let (date, era) = split_era(raw);
         push_date(date, era, out)
@@ -41,6 +47,9 @@ pub(super) fn write_timetz(raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'static
 
 /// `2026-11-23 09:00:00.123456` with a `T` for the blank.
 pub(super) fn write_timestamp(raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+    if write_common_timestamp(raw, b"\"", out) {
+        return Ok(());
+    }
     write_moment(raw, out, |raw, out| {
         let (moment, era) = split_era(raw);
         let (date, time) = split_date(moment)?;
@@ -53,6 +62,9 @@ pub(super) fn write_timestamp(raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'sta
 /// `2026-11-23 09:00:00.123456+00` with a `T` and a `Z`. The session's time zone
 /// is UTC, so another offset tells that somebody changed it.
 pub(super) fn write_timestamptz(raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+    if raw.strip_suffix(b"+00").is_some_and(|moment| write_common_timestamp(moment, b"Z\"", out)) {
+        return Ok(());
+    }
     write_moment(raw, out, |raw, out| {
         let (moment, era) = split_era(raw);
         let (date, time) = split_date(moment)?;
@@ -102,6 +114,31 @@ const TIME: &str = "not a time under datestyle ISO";
 const OFFSET: &str = "without a valid offset from UTC";
 const INTERVAL: &str = "not an interval under intervalstyle iso_8601";
 
+/// A timestamp of the years 1 to 9999, which nearly all are: checked and copied
+/// in one go. Writes nothing and returns false when it is none.
+fn write_common_timestamp(moment: &[u8], end: &[u8], out: &mut Vec<u8>) -> bool {
+    let Some((date, [b' ', time @ ..])) = moment.split_first_chunk() else { return false };
+    if !is_common_date(date) || !is_time(time) {
+        return false;
+    }
+    let [y1, y2, y3, y4, _, m1, m2, _, d1, d2] = *date;
+    out.extend_from_slice(&[b'"', y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T']);
+    out.extend_from_slice(time);
+    out.extend_from_slice(end);
+    true
+}
+
+/// `0001-01-01` to `9999-12-31`.
+fn is_common_date(date: &[u8; 10]) -> bool {
+    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = date else { return false };
+    let (century, year) = (two_digits(y1, y2), two_digits(y3, y4));
+    century <= 99 && year <= 99 && century | year != 0 && is_month_day(m1, m2, d1, d2)
+}
+
+fn is_month_day(m1: u8, m2: u8, d1: u8, d2: u8) -> bool {
+    matches!(two_digits(m1, m2), 1..=12) && matches!(two_digits(d1, d2), 1..=31)
+}
+
 /// The quotes, and `infinity` as it is.
 fn write_moment(
     raw: &[u8],
@@ -144,8 +181,11 @@ fn split_offset(time: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
 fn push_date(date: &[u8], era: Era, out: &mut Vec<u8>) -> Result<(), &'static str> {
     let (year, month_day) = memchr::memchr(b'-', date).and_then(|at| date.split_at_checked(at)).ok_or(DATE)?;
     let &[b'-', m1, m2, b'-', d1, d2] = month_day else { return Err(DATE) };
-    let valid = matches!(two_digits(m1, m2), Some(1..=12)) && matches!(two_digits(d1, d2), Some(1..=31));
-    if !valid || !(4..=7).contains(&year.len()) || !year.iter().all(u8::is_ascii_digit) || year == b"0000" {
+    if !is_month_day(m1, m2, d1, d2)
+        || !(4..=7).contains(&year.len())
+        || !year.iter().all(u8::is_ascii_digit)
+        || year == b"0000"
+    {
         return Err(DATE);
     }
     if year.len() > 4 && year.first() == Some(&b'0') {
@@ -176,37 +216,40 @@ fn push_date(date: &[u8], era: Era, out: &mut Vec<u8>) -> Result<(), &'static st
 }
 
 fn push_time(time: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
-    let &[h1, h2, b':', m1, m2, b':', s1, s2, ref fraction @ ..] = time else { return Err(TIME) };
-    let fraction_valid = match fraction {
-        [] => true,
-        [b'.', digits @ ..] => (1..=6).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    let valid = matches!(two_digits(h1, h2), Some(0..=24))
-        && matches!(two_digits(m1, m2), Some(0..=59))
-        && matches!(two_digits(s1, s2), Some(0..=60));
-    if !valid || !fraction_valid {
+    if !is_time(time) {
         return Err(TIME);
     }
     out.extend_from_slice(time);
     Ok(())
 }
 
+/// `00:00:00` to `24:00:00`, perhaps with a fraction.
+fn is_time(time: &[u8]) -> bool {
+    let &[h1, h2, b':', m1, m2, b':', s1, s2, ref fraction @ ..] = time else { return false };
+    let fraction_valid = match fraction {
+        [] => true,
+        [b'.', digits @ ..] => (1..=6).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    two_digits(h1, h2) <= 24 && two_digits(m1, m2) <= 59 && two_digits(s1, s2) <= 60 && fraction_valid
+}
+
 /// `+02`, `-05:30`, `+01:23:45`.
 fn is_offset(offset: &[u8]) -> bool {
     let &[b'+' | b'-', h1, h2, ref rest @ ..] = offset else { return false };
-    let sixty = |a, b| matches!(two_digits(a, b), Some(0..=59));
-    two_digits(h1, h2).is_some()
+    two_digits(h1, h2) <= 99
         && match *rest {
             [] => true,
-            [b':', m1, m2] => sixty(m1, m2),
-            [b':', m1, m2, b':', s1, s2] => sixty(m1, m2) && sixty(s1, s2),
+            [b':', m1, m2] => two_digits(m1, m2) <= 59,
+            [b':', m1, m2, b':', s1, s2] => two_digits(m1, m2) <= 59 && two_digits(s1, s2) <= 59,
             _ => false,
         }
 }
 
-fn two_digits(tens: u8, ones: u8) -> Option<u8> {
-    (tens.is_ascii_digit() && ones.is_ascii_digit()).then(|| (tens - b'0') * 10 + (ones - b'0'))
+/// The number of two digits; 255 when they are none.
+fn two_digits(tens: u8, ones: u8) -> u8 {
+    let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+    if tens > 9 || ones > 9 { u8::MAX } else { tens * 10 + ones }
 }
 
 #[cfg(test)]
