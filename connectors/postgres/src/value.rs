@@ -18,7 +18,7 @@
 //!
 //! What JSON cannot hold is not kept: the lower bounds of an array
 //! (`[0:1]={1,2}` is `[1,2]`), and in a `json` value escapes that stand for half
-//! a surrogate pair, which are no characters (see [`mod@json`]).
+//! a surrogate pair, which are no characters and become U+FFFD.
 
 #![deny(clippy::indexing_slicing)]
 
