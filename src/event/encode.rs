@@ -601,3 +601,6 @@ impl Tables {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
