@@ -543,16 +543,28 @@ fn a_batch_that_contradicts_itself_is_refused() {
         assert!(matches!(error, EncodeError::Malformed { .. }), "{error}");
     };
     let good: Cells<'_> = &[Some("1"), None, None];
-    malformed(&|m| drop(m.row_change(1, &orders(), Op::Delete, None, None)));
-    malformed(&|m| drop(m.row_change(1, &orders(), Op::Update, None, None)));
-    malformed(&|m| drop(m.row_change(1, &orders(), Op::Insert, None, Some(&[Some("1")]))));
-    malformed(&|m| drop(m.row_change(1, &orders(), Op::Insert, None, Some(good)).with(|_, row| row.table = 9)));
-    malformed(&|m| drop(m.row_change(1, &orders(), Op::Insert, None, Some(good)).with(|c, _| c.transaction = 9)));
+    malformed(&|m| {
+        m.row_change(1, &orders(), Op::Delete, None, None);
+    });
+    malformed(&|m| {
+        m.row_change(1, &orders(), Op::Update, None, None);
+    });
+    malformed(&|m| {
+        m.row_change(1, &orders(), Op::Insert, None, Some(&[Some("1")]));
+    });
+    malformed(&|m| {
+        m.row_change(1, &orders(), Op::Insert, None, Some(good)).with(|_, row| row.table = 9);
+    });
+    malformed(&|m| {
+        m.row_change(1, &orders(), Op::Insert, None, Some(good)).with(|c, _| c.transaction = 9);
+    });
     malformed(&|m| {
         m.row_change(1, &orders(), Op::Insert, None, Some(good));
         *m.batch.cells.last_mut().expect("a cell") = Cell::Value(5..1_000_000);
     });
-    malformed(&|m| drop(m.change(1, 1, Body::Message { prefix: 0..0, content: 3..1_000_000 })));
+    malformed(&|m| {
+        m.change(1, 1, Body::Message { prefix: 0..0, content: 3..1_000_000 });
+    });
     malformed(&|m| {
         m.transaction(9).row_change(0, &orders(), Op::Insert, None, Some(good)).last();
         m.batch.transactions[1].end = None;
