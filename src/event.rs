@@ -1,8 +1,23 @@
 //! Events: what subscribers receive. Changes in, subject, headers and body out.
 
+mod body;
+mod cloudevents;
+mod encode;
+mod envelope;
+mod identity;
+mod number;
+mod plain;
+mod structured;
+mod subject;
+mod texts;
+
 use std::num::NonZeroU16;
 
 use figvine_change::Position;
+
+pub use encode::{Count, EncodeError, Encoded, Encoder};
+pub use identity::{Identity, partition};
+pub use subject::{TemplateError, check_template};
 
 /// How one source's events look.
 #[derive(Debug, Clone)]

@@ -1,0 +1,243 @@
+//! Text made once and used for many events: per source, per table, per transaction.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use figvine_change::{Engine, Table, Transaction, json};
+
+use super::envelope::{Dress, Envelope};
+use super::number::write_timestamp;
+use super::subject::{TableSubject, Template};
+use super::{Settings, TemplateError};
+use crate::checkpoint::Writer;
+
+/// What is the same for all events of a source.
+pub(super) struct SourceText {
+    pub(super) name: Box<str>,
+    pub(super) envelope: &'static Envelope,
+    pub(super) partitions: NonZeroU16,
+    pub(super) writer: Writer,
+    template: Template,
+    ce_source: Box<str>,
+    /// `"source":{"name":..` up to the database.
+    origin: Vec<u8>,
+    /// Of messages: `"source":{` up to the position's opening quote.
+    pub(super) message_origin: Vec<u8>,
+    /// `source` and `type` of messages.
+    pub(super) message_type: EventType,
+    /// `source` and `type` of changes of a table's shape.
+    schema_changed: EventType,
+}
+
+/// A type of events: its name, and the attributes `source` and `type` as they are written.
+#[derive(Debug, Clone)]
+pub(super) struct EventType {
+    pub(super) name: Arc<str>,
+    pub(super) attributes: Vec<u8>,
+}
+
+impl EventType {
+    fn new(name: String, ce_source: &str, dress: Option<&Dress>) -> Self {
+        let mut attributes = Vec::new();
+        if let Some(dress) = dress {
+            attributes.extend_from_slice(dress.source);
+            (dress.escape)(ce_source.as_bytes(), &mut attributes);
+            attributes.extend_from_slice(dress.event_type);
+            (dress.escape)(name.as_bytes(), &mut attributes);
+        }
+        Self { name: name.into(), attributes }
+    }
+}
+
+impl SourceText {
+    pub(super) fn new(settings: &Settings, engine: &Engine, writer: &Writer) -> Result<Self, TemplateError> {
+        let envelope = Envelope::of(settings.format);
+        let mut origin = Vec::new();
+        for (name, value) in [
+            (&b"\"source\":{\"name\":"[..], &*settings.source),
+            (b",\"engine\":", engine.name),
+            (b",\"version\":", &engine.version),
+            (b",\"database\":", &engine.database),
+        ] {
+            origin.extend_from_slice(name);
+            json::write_str(value, &mut origin);
+        }
+        let mut message_origin = origin.clone();
+        message_origin.extend_from_slice(b",\"position\":\"");
+        let event_type =
+            |suffix| EventType::new(format!("{}.{suffix}", settings.source), &settings.ce_source, envelope.dress());
+        Ok(Self {
+            name: settings.source.clone(),
+            envelope,
+            partitions: settings.partitions,
+            writer: writer.clone(),
+            template: Template::parse(&settings.subject)?,
+            ce_source: settings.ce_source.as_str().into(),
+            origin,
+            message_origin,
+            message_type: event_type("message"),
+            schema_changed: event_type("schema_changed"),
+        })
+    }
+}
+
+/// What an event of a table tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Insert,
+    Update,
+    Delete,
+    Read,
+    Truncate,
+    SchemaChange,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Insert, Self::Update, Self::Delete, Self::Read, Self::Truncate, Self::SchemaChange];
+
+    /// As bodies, subjects and metrics name it.
+    pub(super) fn op(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Read => "read",
+            Self::Truncate => "truncate",
+            Self::SchemaChange => "schema_change",
+        }
+    }
+
+    /// As types of events name it.
+    fn participle(self) -> &'static str {
+        match self {
+            Self::Insert => "inserted",
+            Self::Update => "updated",
+            Self::Delete => "deleted",
+            Self::Read => "read",
+            Self::Truncate => "truncated",
+            Self::SchemaChange => "schema_changed",
+        }
+    }
+}
+
+/// What is the same for all events of a table in one shape.
+pub(super) struct TableText {
+    pub(super) table: Arc<Table>,
+    /// `schema.name`.
+    pub(super) name: Arc<str>,
+    pub(super) columns: Vec<ColumnText>,
+    pub(super) subject: TableSubject,
+    /// `"source":{` up to the position's opening quote.
+    pub(super) origin: Vec<u8>,
+    /// In the order of [`Kind::ALL`].
+    types: [EventType; 6],
+}
+
+/// What is the same for all values of a column.
+pub(super) struct ColumnText {
+    /// `,"name":`
+    pub(super) name: Vec<u8>,
+    /// Whether it belongs to the key.
+    pub(super) is_key: bool,
+}
+
+impl TableText {
+    pub(super) fn new(source: &SourceText, table: &Arc<Table>) -> Self {
+        let columns = table.columns.iter().enumerate().map(|(at, column)| {
+            let mut name = vec![b','];
+            json::write_str(&column.name, &mut name);
+            name.push(b':');
+            ColumnText { name, is_key: table.key.contains(&at) }
+        });
+        let mut origin = source.origin.clone();
+        origin.extend_from_slice(b",\"schema\":");
+        json::write_str(&table.schema, &mut origin);
+        origin.extend_from_slice(b",\"table\":");
+        json::write_str(&table.name, &mut origin);
+        origin.extend_from_slice(b",\"position\":\"");
+        let types = Kind::ALL.map(|kind| {
+            if kind == Kind::SchemaChange {
+                return source.schema_changed.clone();
+            }
+            let name = format!("{}.{}.{}.{}", source.name, table.schema, table.name, kind.participle());
+            EventType::new(name, &source.ce_source, source.envelope.dress())
+        });
+        Self {
+            table: Arc::clone(table),
+            name: table.qualified_name().into(),
+            columns: columns.collect(),
+            subject: source.template.of_table(&source.name, &table.schema, &table.name),
+            origin,
+            types,
+        }
+    }
+
+    pub(super) fn event_type(&self, kind: Kind) -> &EventType {
+        let [insert, update, delete, read, truncate, schema_change] = &self.types;
+        match kind {
+            Kind::Insert => insert,
+            Kind::Update => update,
+            Kind::Delete => delete,
+            Kind::Read => read,
+            Kind::Truncate => truncate,
+            Kind::SchemaChange => schema_change,
+        }
+    }
+}
+
+/// What is the same for all events of a transaction. One is kept and written
+/// anew for each, so that its buffers are used again.
+#[derive(Debug, Default)]
+pub(super) struct TransactionText {
+    /// Attribute `id` up to the ordinal.
+    pub(super) id: Vec<u8>,
+    /// Attribute `time`.
+    pub(super) time: Vec<u8>,
+    /// Attribute `sequence` up to the ordinal.
+    pub(super) sequence: Vec<u8>,
+    /// Header `Figvine-Tx`, and `Figvine-Tx-Index` up to the ordinal.
+    pub(super) headers: Vec<u8>,
+    /// The body's block `source` from inside the position's quotes up to the value of `snapshot`.
+    pub(super) origin: Vec<u8>,
+}
+
+impl TransactionText {
+    /// Writes it for another transaction.
+    pub(super) fn load(&mut self, envelope: &Envelope, transaction: &Transaction) -> Result<(), &'static str> {
+        for log in std::iter::once(&transaction.start).chain(&transaction.end) {
+            // The checkpoint header carries these as they are; see `Position::log`.
+            if log.is_empty() || !log.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';') {
+                return Err("a transaction begins or ends at what is no position");
+            }
+        }
+        self.origin.clear();
+        json::write_escaped(&transaction.position, &mut self.origin);
+        self.origin.extend_from_slice(b"\",\"transaction\":");
+        json::write_str(&transaction.id, &mut self.origin);
+        self.origin.extend_from_slice(b",\"committed_at\":\"");
+        let committed_at = self.origin.len();
+        write_timestamp(transaction.committed_at, &mut self.origin);
+        let committed_to = self.origin.len();
+        self.origin.extend_from_slice(b"\",\"snapshot\":");
+
+        self.headers.clear();
+        self.headers.extend_from_slice(b"Figvine-Tx: ");
+        super::cloudevents::write_header_value(transaction.id.as_bytes(), &mut self.headers);
+        self.headers.extend_from_slice(b"\r\nFigvine-Tx-Index: ");
+
+        let Some(dress) = envelope.dress() else { return Ok(()) };
+        self.id.clear();
+        self.id.extend_from_slice(dress.id);
+        (dress.escape)(transaction.position.as_bytes(), &mut self.id);
+        self.id.push(b'/');
+        self.time.clear();
+        self.time.extend_from_slice(dress.time);
+        self.time.extend_from_slice(self.origin.get(committed_at..committed_to).unwrap_or_default());
+        self.sequence.clear();
+        self.sequence.extend_from_slice(dress.sequence);
+        (dress.escape)(transaction.sequence.as_bytes(), &mut self.sequence);
+        self.sequence.push(b'-');
+        Ok(())
+    }
+}
