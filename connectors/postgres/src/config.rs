@@ -50,3 +50,26 @@ pub struct ValueOptions {
     /// numeric as a JSON number, all digits, for consumers who read such.
     pub decimal_as_number: bool,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A configuration as the defaults would make it.
+    pub(crate) fn example() -> Config {
+        Config {
+            source: "shop".into(),
+            url: "postgres://figvine@localhost/shop".to_owned().into(),
+            tables: vec!["public.*".into()],
+            slot: "figvine_shop".into(),
+            publication: "figvine_shop".into(),
+            publication_managed: true,
+            via_partition_root: false,
+            keyless: Keyless::Refuse,
+            messages: Vec::new(),
+            heartbeat: None,
+            lock_timeout: Duration::from_secs(10),
+            values: ValueOptions::default(),
+        }
+    }
+}

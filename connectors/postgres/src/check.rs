@@ -1,0 +1,441 @@
+//! The preflight: what would keep us from replicating, what would harm the
+//! database, and what consumers will see. Reads only.
+
+use figvine_change::{Finding, Severity, SourceError};
+
+use crate::catalogue::{Catalogue, Server, TableFacts};
+use crate::connector::Postgres;
+use crate::error::of_query;
+use crate::publication::{self, Published, Unfit};
+use crate::session::quoted;
+
+/// A finding without anything to do about it.
+fn finding(severity: Severity, code: &'static str, object: impl Into<String>, what: impl Into<String>) -> Finding {
+    Finding {
+        code,
+        severity,
+        object: object.into(),
+        what: what.into(),
+        why: String::new(),
+        fix_sql: Vec::new(),
+        hint: None,
+    }
+}
+
+/// Adds to a finding.
+trait Explained {
+    fn why(self, why: impl Into<String>) -> Finding;
+    fn fix(self, sql: impl Into<String>) -> Finding;
+    fn hint(self, hint: impl Into<String>) -> Finding;
+}
+
+impl Explained for Finding {
+    fn why(self, why: impl Into<String>) -> Finding {
+        Finding { why: why.into(), ..self }
+    }
+
+    fn fix(mut self, sql: impl Into<String>) -> Finding {
+        self.fix_sql.push(sql.into());
+        self
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Finding {
+        Finding { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// Who we are to the server.
+struct Role {
+    name: String,
+    replicates: bool,
+    creates_in_database: bool,
+}
+
+pub(crate) async fn check(postgres: &Postgres) -> Result<Vec<Finding>, SourceError> {
+    let catalogue = postgres.catalogue().await?;
+    let server = catalogue.server().await?;
+    let mut found = vec![version(&server)];
+    found.extend(settings(&catalogue, &server).await?);
+    let role = role(&catalogue).await?;
+    found.push(replication_role(&role));
+    if role.replicates {
+        found.extend(session(postgres).await);
+    }
+    found.extend(slot(postgres, &catalogue, &server).await?);
+    let tables = catalogue.tables().await?;
+    let meant = publication::meant(&postgres.config, &postgres.globs, &tables);
+    found.extend(publication(postgres, &catalogue, &server, &role, &meant).await?);
+    found.extend(globs(postgres, &tables));
+    for table in &meant {
+        found.extend(one_table(postgres, &server, &role, table));
+    }
+    Ok(found)
+}
+
+fn version(server: &Server) -> Finding {
+    let object = "server version";
+    match server.version {
+        140_000.. if server.in_recovery && server.version < 160_000 => {
+            finding(Severity::Blocker, "FV-1205", object, format!("PostgreSQL {} on a standby", server.version_text))
+                .why("A standby can decode its log from version 16 on.")
+                .hint("Point the url at the primary.")
+        }
+        140_000.. => finding(Severity::Ok, "FV-1204", object, format!("PostgreSQL {}", server.version_text)),
+        _ => finding(Severity::Blocker, "FV-1204", object, format!("PostgreSQL {} is too old", server.version_text))
+            .why("Version 14 is the first that sends all that is needed."),
+    }
+}
+
+async fn settings(catalogue: &Catalogue, server: &Server) -> Result<Vec<Finding>, SourceError> {
+    let query = "select current_setting('wal_level'),
+                        (select pending_restart from pg_settings where name = 'wal_level'),
+                        current_setting('max_replication_slots')::int, (select count(*)::int from pg_replication_slots),
+                        current_setting('max_wal_senders')::int,
+                        (select count(*)::int from pg_stat_activity where backend_type = 'walsender'),
+                        (select setting::bigint from pg_settings where name = 'max_slot_wal_keep_size'),
+                        current_setting('server_encoding')";
+    let row = catalogue.client().query_one(query, &[]).await.map_err(|e| of_query(e, "reading the settings"))?;
+    let mut found = Vec::new();
+
+    let (wal_level, pending): (String, bool) = (row.get(0), row.get(1));
+    found.push(if wal_level == "logical" {
+        finding(Severity::Ok, "FV-1210", "setting wal_level", "logical")
+    } else {
+        let blocker = finding(Severity::Blocker, "FV-1210", "setting wal_level", format!("it is {wal_level}, not logical"))
+            .why("The log does not hold what row changes are decoded from.");
+        if pending {
+            blocker.hint("It is changed already: restart the server.")
+        } else {
+            blocker
+                .fix("ALTER SYSTEM SET wal_level = 'logical';")
+                .fix("SELECT pg_reload_conf();")
+                .hint("Then restart the server: this setting is read only at its start. `pg_ctl restart` or the service's own way.")
+        }
+    });
+
+    for (code, setting, limit, used) in [
+        ("FV-1211", "max_replication_slots", row.get::<_, i32>(2), row.get::<_, i32>(3)),
+        ("FV-1212", "max_wal_senders", row.get(4), row.get(5)),
+    ] {
+        let object = format!("setting {setting}");
+        found.push(if used < limit {
+            finding(Severity::Ok, code, object, format!("{used} of {limit} in use"))
+        } else {
+            finding(Severity::Warning, code, object, format!("all {limit} are in use"))
+                .why("If ours is not among them, the bridge finds no room.")
+                .fix(format!("ALTER SYSTEM SET {setting} = {};", limit + 10))
+                .hint("Then restart the server.")
+        });
+    }
+
+    let keep: i64 = row.get(6);
+    let object = "setting max_slot_wal_keep_size";
+    found.push(if keep < 0 && !server.in_recovery {
+        finding(Severity::Warning, "FV-1213", object, "unlimited")
+            .why(
+                "While the bridge is away the slot keeps all log: with no limit the disk fills and the database stops.",
+            )
+            .fix("ALTER SYSTEM SET max_slot_wal_keep_size = '50GB';")
+            .fix("SELECT pg_reload_conf();")
+            .hint("Choose what the disk can spare: past it the slot is lost, and the database goes on.")
+    } else {
+        finding(Severity::Ok, "FV-1213", object, if keep < 0 { "unlimited".into() } else { format!("{keep} MB") })
+    });
+
+    let encoding: String = row.get(7);
+    if encoding == "SQL_ASCII" {
+        found.push(
+            finding(Severity::Warning, "FV-1214", "server encoding", "SQL_ASCII")
+                .why("Text may hold bytes that are no UTF-8; such a row stops the source, it is not altered."),
+        );
+    }
+    Ok(found)
+}
+
+async fn role(catalogue: &Catalogue) -> Result<Role, SourceError> {
+    let query = "select rolname::text, rolreplication or rolsuper, has_database_privilege(current_database(), 'create')
+                 from pg_roles where rolname = current_user";
+    let row = catalogue.client().query_one(query, &[]).await.map_err(|e| of_query(e, "reading our role"))?;
+    Ok(Role { name: row.get(0), replicates: row.get(1), creates_in_database: row.get(2) })
+}
+
+fn replication_role(role: &Role) -> Finding {
+    let object = format!("role {}", role.name);
+    if role.replicates {
+        finding(Severity::Ok, "FV-1215", object, "may replicate")
+    } else {
+        finding(Severity::Blocker, "FV-1215", object, "lacks REPLICATION")
+            .why("The server gives its log only to roles with this attribute.")
+            .fix(format!("ALTER ROLE {} WITH REPLICATION;", quoted(&role.name)))
+    }
+}
+
+/// Whether a walsender lets us in: pg_hba.conf may know better than the role's attributes.
+async fn session(postgres: &Postgres) -> Option<Finding> {
+    let tried = match postgres.session().await {
+        Ok(mut session) => session.identify().await,
+        Err(error) => Err(error),
+    };
+    let error = tried.err()?;
+    let refused = finding(Severity::Blocker, "FV-1216", "replication connection", error.what.clone())
+        .why("The log is read over a connection of its own kind.");
+    let told = error.source.map(|told| told.to_string());
+    Some(
+        refused.hint(
+            [Some("Look at pg_hba.conf and max_wal_senders.".into()), told]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" The server says: "),
+        ),
+    )
+}
+
+async fn slot(postgres: &Postgres, catalogue: &Catalogue, server: &Server) -> Result<Vec<Finding>, SourceError> {
+    let name = &postgres.config.slot;
+    let object = format!("slot {name}");
+    let Some(slot) = catalogue.slot(name, server.version).await? else {
+        let mut found = vec![finding(Severity::Note, "FV-1310", object, "does not exist; the first start creates it")];
+        if let Some((pid, who)) = catalogue.oldest_transaction().await? {
+            found.push(
+                finding(Severity::Note, "FV-1317", format!("transaction of pid {pid}"), format!("is running ({who})"))
+                    .why("A slot begins where all older transactions have ended: its creation waits for this one."),
+            );
+        }
+        return Ok(found);
+    };
+    let drop = format!("SELECT pg_drop_replication_slot('{}');", name.replace('\'', "''"));
+    let mut found = Vec::new();
+    if slot.plugin.as_deref() != Some("pgoutput") {
+        let plugin = slot.plugin.unwrap_or_else(|| "none (a physical slot)".into());
+        found.push(
+            finding(Severity::Blocker, "FV-1311", &object, format!("its plugin is {plugin}, not pgoutput"))
+                .why("It was made by or for another program.")
+                .hint("Configure another slot name."),
+        );
+    } else if let Some(database) = &slot.other_database {
+        found.push(
+            finding(Severity::Blocker, "FV-1314", &object, format!("belongs to database {database}"))
+                .why("A logical slot reads one database.")
+                .hint("Configure another slot name."),
+        );
+    } else if slot.invalidation.is_some() || slot.wal_status.as_deref() == Some("lost") {
+        let why = slot.invalidation.unwrap_or_else(|| "its log was removed".into());
+        found.push(
+            finding(Severity::Blocker, "FV-1301", &object, format!("the server invalidated it: {why}"))
+                .why("Changes behind the last stored one are gone from the log; going on would leave a gap.")
+                .fix(drop)
+                .hint("Then read the tables again, or begin anew with another stream."),
+        );
+    } else if let Some(pid) = slot.active_pid {
+        found.push(
+            finding(Severity::Note, "FV-1313", &object, format!("is in use by pid {pid}"))
+                .why("If that is not this bridge, the two would fight for it."),
+        );
+    }
+    if let Some((bytes, _, _)) = catalogue.retained(name).await? {
+        found.push(finding(Severity::Ok, "FV-1315", &object, format!("keeps {} MiB of log", bytes / (1024 * 1024))));
+    }
+    Ok(found)
+}
+
+async fn publication(
+    postgres: &Postgres,
+    catalogue: &Catalogue,
+    server: &Server,
+    role: &Role,
+    meant: &[&TableFacts],
+) -> Result<Vec<Finding>, SourceError> {
+    let config = &postgres.config;
+    let name = &config.publication;
+    let object = format!("publication {name}");
+    let fit: Vec<_> = meant.iter().filter(|table| publication::fitness(config, table).is_ok()).collect();
+    let list = fit.iter().map(|table| table.quoted()).collect::<Vec<_>>().join(", ");
+    let root = config.via_partition_root;
+    let create =
+        format!("CREATE PUBLICATION {} FOR TABLE {list} WITH (publish_via_partition_root = {root});", quoted(name));
+    let foreign: Vec<_> = fit.iter().filter(|table| !table.we_own).map(|table| table.qualified()).collect();
+    let published = publication::published(catalogue, name, server.version).await?;
+    let is_ours_to_make = config.publication_managed && !server.in_recovery;
+
+    let Some(published) = published else {
+        let found = if !is_ours_to_make {
+            finding(Severity::Blocker, "FV-1221", object, "does not exist")
+                .why("It tells the server what to send.")
+                .fix(create)
+        } else if !foreign.is_empty() || !role.creates_in_database {
+            let lacks = if foreign.is_empty() {
+                "may not create it".into()
+            } else {
+                format!("does not own {} of its {} tables", foreign.len(), fit.len())
+            };
+            finding(Severity::Blocker, "FV-1225", object, format!("does not exist, and role {} {lacks}", role.name))
+                .why("Only who owns a table may publish it. One that holds the right tables already is used as it is.")
+                .fix(create)
+        } else {
+            finding(
+                Severity::Note,
+                "FV-1220",
+                object,
+                format!("does not exist; the first start creates it for {} tables", fit.len()),
+            )
+        };
+        return Ok(vec![found]);
+    };
+    Ok(existing_publication(&object, name, &published, &fit, &foreign, is_ours_to_make, root))
+}
+
+fn existing_publication(
+    object: &str,
+    name: &str,
+    published: &Published,
+    fit: &[&&TableFacts],
+    foreign: &[String],
+    is_managed: bool,
+    root: bool,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let missing: Vec<_> = fit.iter().filter(|table| !published.tables.contains(&table.qualified())).collect();
+    if missing.is_empty() {
+        found.push(finding(Severity::Ok, "FV-1220", object, format!("holds {} tables", published.tables.len())));
+    } else {
+        let names = missing.iter().map(|table| table.qualified()).collect::<Vec<_>>().join(", ");
+        let list = missing.iter().map(|table| table.quoted()).collect::<Vec<_>>().join(", ");
+        let is_blocked = !is_managed || !foreign.is_empty();
+        let severity = if is_blocked { Severity::Blocker } else { Severity::Note };
+        let lacking = finding(severity, "FV-1226", object, format!("lacks {names}"));
+        found.push(if is_blocked {
+            lacking
+                .why("The server would not send their changes.")
+                .fix(format!("ALTER PUBLICATION {} ADD TABLE {list};", quoted(name)))
+        } else {
+            lacking.why("The next start adds them.")
+        });
+    }
+    if !published.leaves_out.is_empty() {
+        let left_out = published.leaves_out.join(", ");
+        found.push(
+            finding(Severity::Warning, "FV-1227", object, format!("leaves out {left_out}"))
+                .why("Consumers will never see these operations.")
+                .fix(format!("ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');", quoted(name))),
+        );
+    }
+    for (tables, what) in [(&published.filtered, "a row filter"), (&published.with_columns, "a column list")] {
+        if !tables.is_empty() {
+            found.push(
+                finding(Severity::Note, "FV-1228", object, format!("has {what} on {}", tables.join(", ")))
+                    .why("It is respected: consumers see only what it lets through."),
+            );
+        }
+    }
+    if published.via_root != root && !is_managed {
+        found.push(
+            finding(
+                Severity::Warning,
+                "FV-1229",
+                object,
+                format!("publish_via_partition_root is {}", published.via_root),
+            )
+            .why("The source's own setting says otherwise; the publication's holds.")
+            .fix(format!("ALTER PUBLICATION {} SET (publish_via_partition_root = {root});", quoted(name))),
+        );
+    }
+    found
+}
+
+fn globs(postgres: &Postgres, tables: &[TableFacts]) -> Vec<Finding> {
+    let names: Vec<_> = tables.iter().map(TableFacts::qualified).collect();
+    let idle = postgres.globs.without_match(&names).into_iter().map(|glob| {
+        finding(Severity::Warning, "FV-1230", format!("glob `{glob}`"), "matches no table")
+            .why("A spelling mistake would go unnoticed until rows are missed.")
+    });
+    let other = tables
+        .iter()
+        .filter(|t| matches!(t.kind, 'f' | 'v' | 'm'))
+        .filter(|t| postgres.globs.matches_table(&t.schema, &t.name));
+    let other = other.map(|table| {
+        let kind = match table.kind {
+            'f' => "a foreign table",
+            'v' => "a view",
+            _ => "a materialized view",
+        };
+        finding(Severity::Note, "FV-1231", format!("table {}", table.qualified()), format!("is {kind}"))
+            .why("The log holds no changes of it; it is passed over.")
+    });
+    idle.chain(other).collect()
+}
+
+fn one_table(postgres: &Postgres, server: &Server, role: &Role, table: &TableFacts) -> Vec<Finding> {
+    let object = format!("table {}", table.qualified());
+    let sql_name = table.quoted();
+    if let Err(unfit) = publication::fitness(&postgres.config, table) {
+        let refusal = publication::refusal(table, unfit);
+        let blocker =
+            finding(Severity::Blocker, refusal.code, object, refusal.what).hint(refusal.hint.unwrap_or_default());
+        return vec![match unfit {
+            Unfit::NoIdentity => blocker
+                .why("Were it published, PostgreSQL would refuse the application's UPDATE and DELETE on it.")
+                .fix(format!(
+                    "ALTER TABLE {sql_name} REPLICA IDENTITY {};",
+                    if table.has_primary_key { "DEFAULT" } else { "FULL" }
+                )),
+            Unfit::NoKey => {
+                blocker.why("With the whole row as its key, each update is a delete and an insert of another key.")
+            }
+            Unfit::Unlogged => {
+                blocker.why("Consumers would see nothing of it.").fix(format!("ALTER TABLE {sql_name} SET LOGGED;"))
+            }
+        }];
+    }
+    let mut found = vec![match (table.identity, table.has_primary_key) {
+        ('f', true) => {
+            finding(Severity::Ok, "FV-1240", &object, "replica identity full: events carry the whole row before")
+        }
+        ('f', false) => finding(Severity::Warning, "FV-1241", &object, "has no key: the whole row is its key")
+            .why("Each update is a delete and an insert of another key; equal rows cannot be told apart."),
+        ('i', _) => finding(Severity::Ok, "FV-1240", &object, "replica identity is an index: its columns are the key"),
+        _ => finding(
+            Severity::Ok,
+            "FV-1240",
+            &object,
+            "replica identity is the primary key: `before` carries the key alone",
+        ),
+    }];
+    if table.identity != 'f' && table.toastable_columns > 0 {
+        found.push(
+            finding(Severity::Note, "FV-1242", &object, "large values may be left out of updates")
+                .why("A value stored out of line (some 2 kB and more) that an update does not touch is not in the log: it is named in `unchanged`.")
+                .hint(format!("ALTER TABLE {sql_name} REPLICA IDENTITY FULL puts it there, for more log.")),
+        );
+    }
+    if table.generated_columns > 0 && server.version < 180_000 {
+        found.push(
+            finding(
+                Severity::Note,
+                "FV-1243",
+                &object,
+                format!("{} generated columns are not in the log", table.generated_columns),
+            )
+            .why("Events will not carry them."),
+        );
+    }
+    if table.kind == 'p' {
+        found.push(
+            finding(Severity::Note, "FV-1244", &object, "is partitioned: rows come under its own name")
+                .why("ATTACH, DETACH and TRUNCATE of a single partition change its rows without a change in the log."),
+        );
+    }
+    if !table.may_select {
+        found.push(
+            finding(Severity::Note, "FV-1245", &object, "may not be read by our role")
+                .why("Streaming does not need it; reading existing rows does.")
+                .fix(format!(
+                    "GRANT USAGE ON SCHEMA {} TO {}; GRANT SELECT ON {sql_name} TO {};",
+                    quoted(&table.schema),
+                    quoted(&role.name),
+                    quoted(&role.name)
+                )),
+        );
+    }
+    found
+}

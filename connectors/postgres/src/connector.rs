@@ -1,0 +1,192 @@
+//! The way to one PostgreSQL database.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use figvine_change::{Connector, Durable, Engine, Finding, Position, Retention, SourceError, SourceErrorKind};
+use secrecy::ExposeSecret;
+use tokio::task::JoinSet;
+
+use crate::catalogue::Catalogue;
+use crate::config::Config;
+use crate::error::{Told, failure, of_query};
+use crate::globs::{GlobError, Globs};
+use crate::lsn::{LogId, Lsn};
+use crate::normalise::Normaliser;
+use crate::session::{Replication, Session};
+use crate::source::{PostgresSource, Questions, heartbeat, position};
+use crate::tables::{Facts, Tables};
+use crate::url::{ConnectUrl, UrlError};
+use crate::value::Types;
+use crate::{check, publication, slot};
+
+/// The oldest version with pgoutput's `messages`.
+const OLDEST: u32 = 140_000;
+/// How often a status goes to the server at least; less where `wal_sender_timeout` is short.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+
+/// One PostgreSQL database as a source.
+#[derive(Debug)]
+pub struct Postgres {
+    pub(crate) config: Config,
+    pub(crate) url: ConnectUrl,
+    pub(crate) globs: Globs,
+    messages: Globs,
+    application: String,
+}
+
+/// A configuration that cannot hold.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The URL.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// A glob over tables or messages.
+    #[error(transparent)]
+    Glob(#[from] GlobError),
+    /// A name that a slot cannot have.
+    #[error("`{0}` is no name for a replication slot: it has 1 to 63 of a-z, 0-9 and _")]
+    SlotName(String),
+}
+
+impl Postgres {
+    /// Reads the configuration; connects to nothing.
+    ///
+    /// # Errors
+    /// When a part of it cannot hold.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        let url = ConnectUrl::parse(config.url.expose_secret())?;
+        let globs = Globs::of_tables(&config.tables)?;
+        let messages = Globs::of_names(&config.messages)?;
+        let is_slot_name = |name: &str| {
+            (1..=63).contains(&name.len())
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        if !is_slot_name(&config.slot) {
+            return Err(ConfigError::SlotName(config.slot));
+        }
+        let application = format!("figvine {}", config.source);
+        Ok(Self { config, url, globs, messages, application })
+    }
+
+    pub(crate) async fn catalogue(&self) -> Result<Catalogue, SourceError> {
+        Catalogue::connect(&self.url, &self.application).await
+    }
+
+    pub(crate) async fn session(&self) -> Result<Session, SourceError> {
+        Session::open(&self.url, &self.application, self.config.lock_timeout.as_millis()).await
+    }
+}
+
+impl Connector for Postgres {
+    type Source = PostgresSource;
+
+    async fn check(&self) -> Result<Vec<Finding>, SourceError> {
+        check::check(self).await
+    }
+
+    async fn newest(&self) -> Result<Position, SourceError> {
+        let system = self.session().await?.identify().await?;
+        let catalogue = self.catalogue().await?;
+        // A record of our own, committed, so that the place is flushed and the stream is sure to pass it.
+        // On a standby nothing can be written: what it has replayed will do.
+        let server = catalogue.server().await?;
+        let query = if server.in_recovery {
+            "select pg_last_wal_replay_lsn()::text"
+        } else {
+            "select pg_logical_emit_message(true, 'figvine.heartbeat', 'newest')::text"
+        };
+        let row = catalogue
+            .client()
+            .query_one(query, &[])
+            .await
+            .map_err(|e| of_query(e, "asking for the newest position"))?;
+        let lsn: Lsn = row.get::<_, String>(0).parse().map_err(|_| {
+            failure(SourceErrorKind::Refused, "FV-1116", "the server does not say how far its log goes")
+        })?;
+        Ok(position(LogId { system: system.id, timeline: system.timeline }, lsn))
+    }
+
+    async fn retention(&self) -> Result<Option<Retention>, SourceError> {
+        let retained = self.catalogue().await?.retained(&self.config.slot).await?;
+        Ok(retained.map(|(bytes, safe, limit)| {
+            #[expect(clippy::cast_precision_loss, reason = "a share needs no more")]
+            let safe_ratio = safe.filter(|_| limit > 0).map(|safe| (safe as f64 / limit as f64).clamp(0.0, 1.0));
+            Retention { bytes: u64::try_from(bytes).unwrap_or_default(), safe_ratio }
+        }))
+    }
+
+    fn is_reached(&self, target: &Position, reached: &Position) -> bool {
+        let lsn = |position| LogId::parse(position).map(|(_, lsn)| lsn);
+        lsn(target).zip(lsn(reached)).is_some_and(|(target, reached)| reached >= target)
+    }
+
+    async fn open(&self, from: Option<Position>, durable: Durable) -> Result<PostgresSource, SourceError> {
+        let config = &self.config;
+        let catalogue = self.catalogue().await?;
+        let server = catalogue.server().await?;
+        if server.version < OLDEST {
+            return Err(failure(
+                SourceErrorKind::Invalid,
+                "FV-1204",
+                format!("PostgreSQL {} is too old", server.version_text),
+            )
+            .hint("Version 14 or newer is needed."));
+        }
+        let mut session = self.session().await?;
+        let system = session.identify().await?;
+        publication::ensure(config, &self.globs, &catalogue, &server).await?;
+        let place = slot::place(config, &catalogue, &server, &mut session, system, from.as_ref()).await?;
+        let begun = session.replicate(&config.slot, &config.publication, place.from).await;
+        let session = begun.map_err(|error| self.not_begun(error, from.is_some()))?;
+        tracing::info!(slot = %config.slot, from = %place.from, timeline = place.log.timeline, "reading the log");
+
+        let status_every = match server.wal_sender_timeout / 3 {
+            Duration::ZERO => STATUS_EVERY,
+            third => third.min(STATUS_EVERY),
+        };
+        let mut beside = JoinSet::new();
+        if let Some(every) = config.heartbeat.filter(|_| !server.in_recovery) {
+            beside.spawn(heartbeat(self.url.clone(), self.application.clone(), every));
+        }
+        let within = from.as_ref().and_then(|position| position.within);
+        let tables = Tables::new(self.globs.clone(), config.keyless);
+        Ok(PostgresSource {
+            started_at: Position { within, ..position(place.log, place.from) },
+            engine: Engine {
+                name: "postgres",
+                version: server.version_text.into(),
+                database: self.url.database.as_str().into(),
+            },
+            replication: Replication::run(session, place.log, durable, status_every),
+            normaliser: Normaliser::new(place.log, tables, self.messages.clone(), place.from, within),
+            facts: Facts { types: Types::new(config.values), type_names: HashMap::new(), primary_keys: HashMap::new() },
+            catalogue: Questions {
+                url: self.url.clone(),
+                application: self.application.clone(),
+                catalogue: Some(catalogue),
+            },
+            chunk: None,
+            wanted: None,
+            ready: VecDeque::new(),
+            _beside: beside,
+        })
+    }
+}
+
+impl Postgres {
+    /// What START_REPLICATION's refusal means: between our look at the slot and now it may have changed.
+    fn not_begun(&self, error: SourceError, has_place: bool) -> SourceError {
+        let state = error.source.as_deref().and_then(|told| told.downcast_ref::<crate::error::ServerError>());
+        let state = state.map(|told| told.code.clone()).unwrap_or_default();
+        let name = &self.config.slot;
+        let meant = match state.as_str() {
+            "55006" => slot::busy(name, None),
+            "42704" if has_place => slot::lost(format!("slot {name} is gone")),
+            "55000" => slot::lost(format!("slot {name} can no longer be read from"))
+                .hint("The server invalidated it, or removed its log. Drop it and begin anew with another stream."),
+            _ => return error,
+        };
+        SourceError { source: error.source, ..meant }
+    }
+}

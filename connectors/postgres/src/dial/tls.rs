@@ -1,0 +1,183 @@
+//! TLS as libpq's `sslmode` means it.
+//!
+//! `prefer`, and `require` without `sslrootcert`, protect against listeners only:
+//! whoever answers is believed, as in libpq.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use figvine_change::{SourceError, SourceErrorKind};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use tokio_rustls::TlsConnector;
+
+use crate::error::{Told, failure};
+use crate::url::{ConnectUrl, SslMode};
+
+pub(super) fn connector(url: &ConnectUrl) -> Result<TlsConnector, SourceError> {
+    let provider = Arc::new(ring::default_provider());
+    let verifies = match url.sslmode {
+        SslMode::VerifyFull => Verifies::NameToo,
+        SslMode::VerifyCa => Verifies::Authority,
+        SslMode::Require if url.sslrootcert.is_some() => Verifies::Authority,
+        SslMode::Require | SslMode::Prefer | SslMode::Disable => Verifies::Nothing,
+    };
+    let verifier: Arc<dyn ServerCertVerifier> = match verifies {
+        Verifies::Nothing => Arc::new(Lenient { provider: Arc::clone(&provider), authority: None }),
+        Verifies::Authority | Verifies::NameToo => {
+            let roots = Arc::new(roots(url.sslrootcert.as_deref())?);
+            let authority = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+            let authority = authority.map_err(|e| invalid("the trusted authorities cannot be used").because(e))?;
+            if verifies == Verifies::NameToo {
+                authority
+            } else {
+                Arc::new(Lenient { provider: Arc::clone(&provider), authority: Some(authority) })
+            }
+        }
+    };
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|e| invalid("TLS cannot be set up").because(e))?;
+    let config = config.dangerous().with_custom_certificate_verifier(verifier);
+    let config = match (&url.sslcert, &url.sslkey) {
+        (Some(cert), Some(key)) => {
+            let chain = certificates(cert)?;
+            let key = PrivateKeyDer::from_pem_file(key)
+                .map_err(|e| invalid(format!("no private key can be read from {}", key.display())).because(e))?;
+            let config = config.with_client_auth_cert(chain, key);
+            config.map_err(|e| invalid("`sslcert` and `sslkey` do not fit together").because(e))?
+        }
+        (None, None) => config.with_no_client_auth(),
+        _ => return Err(invalid("`sslcert` and `sslkey` are given together or not at all")),
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, SourceError> {
+    ServerName::try_from(host.to_owned()).map_err(|e| invalid(format!("`{host}` is no host name")).because(e))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verifies {
+    Nothing,
+    Authority,
+    NameToo,
+}
+
+fn invalid(what: impl Into<String>) -> SourceError {
+    failure(SourceErrorKind::Invalid, "FV-1115", what)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SourceError> {
+    let unreadable = || invalid(format!("no certificate can be read from {}", path.display()));
+    let read = CertificateDer::pem_file_iter(path).map_err(|e| unreadable().because(e))?;
+    let chain = read.collect::<Result<Vec<_>, _>>().map_err(|e| unreadable().because(e))?;
+    if chain.is_empty() { Err(unreadable()) } else { Ok(chain) }
+}
+
+fn roots(file: Option<&Path>) -> Result<RootCertStore, SourceError> {
+    let mut roots = RootCertStore::empty();
+    let found = match file {
+        Some(path) => certificates(path)?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    roots.add_parsable_certificates(found);
+    if roots.is_empty() {
+        return Err(invalid("there is no authority to trust").hint("Name one by `sslrootcert` in the url."));
+    }
+    Ok(roots)
+}
+
+/// Believes any name; any certificate too, unless there is an authority to ask.
+#[derive(Debug)]
+struct Lenient {
+    provider: Arc<CryptoProvider>,
+    authority: Option<Arc<WebPkiServerVerifier>>,
+}
+
+impl ServerCertVerifier for Lenient {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
+        match authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The hash of a certificate as RFC 5929 wants it: by the hash of its own
+/// signature, but SHA-256 for weaker ones. `None` where that hash is not ours
+/// (Ed25519 names none): then there is no binding.
+pub(super) fn server_end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    Some(match signature_algorithm(certificate)? {
+        // sha256, sha1 and md5 WithRSAEncryption
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04 | 0x05 | 0x0b]
+        // ecdsa-with-SHA1, ecdsa-with-SHA256
+        | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01]
+        | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02] => Sha256::digest(certificate).to_vec(),
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0c]
+        | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03] => Sha384::digest(certificate).to_vec(),
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0d]
+        | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x04] => Sha512::digest(certificate).to_vec(),
+        _ => return None,
+    })
+}
+
+/// The object id in `Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm SEQUENCE { OID, .. }, .. }`.
+fn signature_algorithm(certificate: &[u8]) -> Option<&[u8]> {
+    let (whole, _) = der(certificate)?;
+    let (_tbs, rest) = der(whole)?;
+    let (algorithm, _) = der(rest)?;
+    let (oid, _) = der(algorithm)?;
+    Some(oid)
+}
+
+/// The content of the DER element at the front, and what stands behind it.
+fn der(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&first, rest) = bytes.get(1..)?.split_first()?;
+    let (length, rest) = if first < 0x80 {
+        (usize::from(first), rest)
+    } else {
+        let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+        if digits.len() > 4 {
+            return None;
+        }
+        (digits.iter().fold(0, |length, &digit| length << 8 | usize::from(digit)), rest)
+    };
+    rest.split_at_checked(length)
+}

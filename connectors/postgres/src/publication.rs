@@ -1,0 +1,191 @@
+//! The publication: which tables the server sends.
+//!
+//! A managed one holds exactly the tables that the globs mean. A table whose
+//! rows the log cannot tell apart is never put into it: PostgreSQL would refuse
+//! the application's own UPDATE and DELETE from then on.
+
+use figvine_change::{SourceError, SourceErrorKind};
+
+use crate::catalogue::{Catalogue, Server, TableFacts};
+use crate::config::{Config, Keyless};
+use crate::error::{Told, failure, of_query};
+use crate::globs::Globs;
+use crate::session::quoted;
+
+/// Why a table that the globs mean cannot be captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// The log has no way to tell its rows apart.
+    NoIdentity,
+    /// It has one (the whole row), but no key, and keyless tables are refused.
+    NoKey,
+    /// It is not in the log at all.
+    Unlogged,
+}
+
+/// The tables that the globs mean and that can stand in a publication of their own: not the
+/// partitions when their root stands for them, not the roots when the partitions stand for themselves.
+pub(crate) fn meant<'a>(config: &Config, globs: &Globs, tables: &'a [TableFacts]) -> Vec<&'a TableFacts> {
+    let is_meant = |table: &TableFacts| globs.matches_table(&table.schema, &table.name);
+    let kept = tables.iter().filter(|table| match table.kind {
+        'r' if config.via_partition_root => table.ancestors.is_empty(),
+        'p' => config.via_partition_root && table.ancestors.is_empty(),
+        'r' => true,
+        _ => false,
+    });
+    kept.filter(|table| is_meant(table)).collect()
+}
+
+/// Whether a table can be captured.
+pub(crate) fn fitness(config: &Config, table: &TableFacts) -> Result<(), Unfit> {
+    if table.persistence == 'u' {
+        Err(Unfit::Unlogged)
+    } else if !table.has_identity() {
+        Err(Unfit::NoIdentity)
+    } else if table.identity == 'f' && !table.has_primary_key && config.keyless == Keyless::Refuse {
+        Err(Unfit::NoKey)
+    } else {
+        Ok(())
+    }
+}
+
+/// Makes the publication, or brings it up to the configured tables.
+pub(crate) async fn ensure(
+    config: &Config,
+    globs: &Globs,
+    catalogue: &Catalogue,
+    server: &Server,
+) -> Result<(), SourceError> {
+    let name = &config.publication;
+    let published = published(catalogue, name, server.version).await?;
+    if !config.publication_managed || server.in_recovery {
+        return match published {
+            Some(_) => Ok(()),
+            None => Err(failure(SourceErrorKind::Invalid, "FV-1221", format!("publication {name} does not exist"))
+                .hint(format!("Create it on the primary: CREATE PUBLICATION {} FOR TABLE ...;", quoted(name)))),
+        };
+    }
+    let tables = catalogue.tables().await?;
+    let meant = meant(config, globs, &tables);
+    if meant.is_empty() {
+        return Err(failure(SourceErrorKind::Invalid, "FV-1222", "no table is meant by `tables`")
+            .hint("The globs are over schema.table, as in `public.*`."));
+    }
+    for table in &meant {
+        fitness(config, table).map_err(|unfit| refusal(table, unfit))?;
+    }
+    let list = meant.iter().map(|table| table.quoted()).collect::<Vec<_>>().join(", ");
+    let root = config.via_partition_root;
+    let quoted_name = quoted(name);
+    let statement = match published {
+        None => {
+            format!("CREATE PUBLICATION {quoted_name} FOR TABLE {list} WITH (publish_via_partition_root = {root})")
+        }
+        Some(published) => {
+            let mut wanted: Vec<String> = meant.iter().map(|table| table.qualified()).collect();
+            wanted.sort();
+            if published.tables == wanted && published.via_root == root && !published.all_tables {
+                return Ok(());
+            }
+            if published.all_tables {
+                return Err(failure(
+                    SourceErrorKind::Invalid,
+                    "FV-1223",
+                    format!("publication {name} is FOR ALL TABLES"),
+                )
+                .hint("Say `publication_managed: false` to use it as it is, or configure another name."));
+            }
+            format!(
+                "ALTER PUBLICATION {quoted_name} SET TABLE {list};
+                 ALTER PUBLICATION {quoted_name} SET (publish_via_partition_root = {root})"
+            )
+        }
+    };
+    tracing::info!(publication = %name, tables = meant.len(), "publication brought up to the configured tables");
+    catalogue.client().batch_execute(&statement).await.map_err(|error| {
+        of_query(error, "making the publication").hint(
+            "A managed publication needs CREATE on the database and the ownership of its tables. \
+             `figvine check` prints the SQL for an administrator, or the publication to be given instead.",
+        )
+    })
+}
+
+/// Why a table is refused, with what mends it.
+pub(crate) fn refusal(table: &TableFacts, unfit: Unfit) -> SourceError {
+    let name = table.qualified();
+    let leave_out = format!("or leave it out: `\"!{name}\"` in `tables`");
+    let (what, hint) = match unfit {
+        Unfit::NoIdentity => (
+            format!("table {name} has no replica identity: the log cannot tell its rows apart"),
+            format!(
+                "Give it a primary key, or ALTER TABLE {} REPLICA IDENTITY FULL and `keyless: whole_row`, {leave_out}.",
+                table.quoted()
+            ),
+        ),
+        Unfit::NoKey => (
+            format!("table {name} has no key"),
+            format!("Give it a primary key, say `keyless: whole_row` if the whole row may be its key, {leave_out}."),
+        ),
+        Unfit::Unlogged => (
+            format!("table {name} is unlogged: its changes are not in the log"),
+            format!("ALTER TABLE {} SET LOGGED, {leave_out}.", table.quoted()),
+        ),
+    };
+    failure(SourceErrorKind::Invalid, "FV-1224", what).hint(hint)
+}
+
+/// What a publication holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Published {
+    /// `schema.name`, sorted.
+    pub(crate) tables: Vec<String>,
+    pub(crate) all_tables: bool,
+    pub(crate) via_root: bool,
+    /// Operations that it leaves out.
+    pub(crate) leaves_out: Vec<&'static str>,
+    /// Tables with a row filter (15 and later).
+    pub(crate) filtered: Vec<String>,
+    /// Tables with a column list (15 and later).
+    pub(crate) with_columns: Vec<String>,
+}
+
+/// Reads a publication; `None` when there is none of that name.
+pub(crate) async fn published(
+    catalogue: &Catalogue,
+    name: &str,
+    version: u32,
+) -> Result<Option<Published>, SourceError> {
+    let asking = |e| of_query(e, "reading the publication");
+    let query = "select puballtables, pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate from pg_publication where pubname = $1";
+    let Some(row) = catalogue.client().query_opt(query, &[&name]).await.map_err(asking)? else { return Ok(None) };
+    let operations = ["insert", "update", "delete", "truncate"];
+    let leaves_out = operations.into_iter().enumerate().filter(|(at, _)| !row.get::<_, bool>(2 + at)).map(|(_, op)| op);
+    let since_15 = if version >= 150_000 {
+        "(select pr.prqual is not null from pg_publication_rel pr join pg_publication p on p.oid = pr.prpubid
+           where p.pubname = $1 and pr.prrelid = c.oid),
+         (select pr.prattrs is not null from pg_publication_rel pr join pg_publication p on p.oid = pr.prpubid
+           where p.pubname = $1 and pr.prrelid = c.oid)"
+    } else {
+        "false, false"
+    };
+    let query = format!(
+        "select t.schemaname || '.' || t.tablename, {since_15}
+         from pg_publication_tables t join pg_namespace n on n.nspname = t.schemaname
+         join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename where t.pubname = $1"
+    );
+    let rows = catalogue.client().query(&query, &[&name]).await.map_err(asking)?;
+    let named = |column: usize| {
+        let rows = rows.iter().filter(move |row| row.get::<_, Option<bool>>(column) == Some(true));
+        rows.map(|row| row.get::<_, String>(0)).collect()
+    };
+    let mut tables: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    tables.sort();
+    Ok(Some(Published {
+        tables,
+        all_tables: row.get(0),
+        via_root: row.get(1),
+        leaves_out: leaves_out.collect(),
+        filtered: named(1),
+        with_columns: named(2),
+    }))
+}
