@@ -133,7 +133,8 @@ impl NatsError {
         let words = words.trim().trim_matches('\'');
         let lower = words.to_ascii_lowercase();
         let refused = ["authorization violation", "authentication", "permissions violation", "account", "payload"];
-        let kind = if refused.iter().any(|word| lower.contains(word)) {
+        // A busy server gives up waiting for our greeting: that is no verdict on it.
+        let kind = if refused.iter().any(|word| lower.contains(word)) && !lower.contains("timeout") {
             NatsErrorKind::Refused
         } else {
             NatsErrorKind::Unreachable

@@ -34,9 +34,8 @@ impl Settings {
             Auth::Nkey(file) => options.nkey(credentials::read(file).await?.trim().to_owned()),
             Auth::Jwt { jwt, seed } => {
                 let jwt = credentials::read(jwt).await?.trim().to_owned();
-                let pair = nkeys::KeyPair::from_seed(credentials::read(seed).await?.trim()).map_err(|e| {
-                    NatsError::refused(format!("no valid nkey seed in {}", seed.display())).because(e)
-                })?;
+                let pair = nkeys::KeyPair::from_seed(credentials::read(seed).await?.trim())
+                    .map_err(|e| NatsError::refused(format!("no valid nkey seed in {}", seed.display())).because(e))?;
                 let pair = Arc::new(pair);
                 options.jwt(jwt, move |nonce| {
                     let pair = Arc::clone(&pair);
@@ -112,7 +111,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
         drop(listener);
-        let error = settings(&format!("nats://me:hush@127.0.0.1:{port}")).client("test").await.expect_err("nobody there");
+        let error =
+            settings(&format!("nats://me:hush@127.0.0.1:{port}")).client("test").await.expect_err("nobody there");
         assert_eq!(error.kind, NatsErrorKind::Unreachable);
         assert_eq!(error.what, format!("nats at 127.0.0.1:{port} cannot be reached"));
         assert!(!format!("{error:?}").contains("hush"));

@@ -178,12 +178,7 @@ async fn greet(settings: &Settings, address: &ServerAddr, name: &str) -> Result<
     }
 }
 
-async fn encrypt(
-    socket: Socket,
-    settings: &Settings,
-    address: &ServerAddr,
-    server: &str,
-) -> Result<Socket, NatsError> {
+async fn encrypt(socket: Socket, settings: &Settings, address: &ServerAddr, server: &str) -> Result<Socket, NatsError> {
     let Socket::Plain(tcp) = socket else { return Ok(socket) };
     let name = ServerName::try_from(address.host().to_owned())
         .map_err(|e| NatsError::refused(format!("{server} is no name for a certificate")).because(e))?;

@@ -55,8 +55,9 @@ impl Proof {
             }
             Auth::Creds(file) => {
                 let text = read(file).await?;
-                let (jwt, words) = creds(&text)
-                    .ok_or_else(|| NatsError::refused(format!("no jwt and seed in credentials file {}", file.display())))?;
+                let (jwt, words) = creds(&text).ok_or_else(|| {
+                    NatsError::refused(format!("no jwt and seed in credentials file {}", file.display()))
+                })?;
                 let pair = seed(words, file)?;
                 Self { jwt: Some(jwt.to_owned()), sig: Some(sign(&pair, nonce, file)?), ..Self::default() }
             }
