@@ -1,8 +1,24 @@
 //! The JetStream chain: one stream, one writer, every message stored once and in order.
 
+mod broker;
+mod chain;
+pub mod keeper;
+mod resume;
+mod session;
+mod setup;
+mod window;
+pub mod wire;
+
 use std::time::Duration;
 
 use figvine_change::Position;
+
+pub use broker::{Answer, Broker, BrokerError, Gone, Mark, Session, Tail};
+pub use chain::{ChainError, Publisher};
+pub use keeper::{Keeper, Kept};
+pub use resume::{Resume, resume};
+pub use session::{JetStream, Wire};
+pub use setup::{Setup, StreamError, ensure};
 
 /// How one source's stream is made and fed.
 #[derive(Debug, Clone)]
@@ -45,11 +61,11 @@ pub enum OnLoss {
     Reread,
 }
 
-/// How far the stream is.
+/// How far the stream is: a pair, the position is the one right behind the message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// Sequence of the last stored message.
+    /// Sequence of the last event of the last batch that is stored as a whole.
     pub sequence: u64,
-    /// Where the source goes on behind all that is stored.
+    /// Where the source goes on behind it; may be further than that message's own checkpoint says.
     pub position: Option<Position>,
 }

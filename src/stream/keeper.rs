@@ -1,0 +1,250 @@
+//! The checkpoint beside the stream, in KV: a lower bound of what is stored, written behind the acks.
+//!
+//! It finds a stream that lost what it had acknowledged, stands in for a tail that
+//! was removed by age, and remembers the progress of an idle source. Only what
+//! stands there is reported as durable: what the source may forget.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::kv;
+use bytes::Bytes;
+use figvine_change::Position;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::{Settings, Stored};
+
+/// The bucket; one key for each stream, its name.
+pub const BUCKET: &str = "FIGVINE_CHECKPOINTS";
+
+/// How often it is written while the stream moves.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long one write may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Tries at the end, when nobody waits for the next second.
+const LAST_TRIES: u32 = 3;
+/// Positions held back by a release delay; they are thinned out to this many.
+const HELD: u32 = 256;
+/// The version of the form.
+const FORM: u32 = 1;
+
+/// What was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The mark of the stream that it speaks of.
+    pub stream_id: Box<str>,
+    /// The message that was stored for sure.
+    pub sequence: u64,
+    /// Where the source goes on behind it.
+    pub position: Position,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Form {
+    version: u32,
+    stream_id: Box<str>,
+    sequence: u64,
+    position: String,
+    /// When it was written, RFC 3339; for people.
+    #[serde(default)]
+    at: String,
+}
+
+/// The checkpoint cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("the checkpoint of stream {stream} cannot be {what}")]
+pub struct KeepError {
+    /// The stream's name.
+    pub stream: String,
+    /// `read`, `written`, or more exactly why.
+    pub what: &'static str,
+    /// What we were told.
+    #[source]
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// Where checkpoints are kept.
+pub trait Vault: Send {
+    /// Writes the newest.
+    fn put(&mut self, value: Bytes) -> impl Future<Output = Result<(), KeepError>> + Send;
+
+    /// Reads it.
+    fn get(&mut self) -> impl Future<Output = Result<Option<Bytes>, KeepError>> + Send;
+}
+
+/// The key of one stream in the bucket.
+#[derive(Debug)]
+pub struct Key {
+    store: kv::Store,
+    stream: String,
+}
+
+impl Key {
+    /// Opens the bucket, which is made where it does not exist, with as many copies as the stream has.
+    ///
+    /// # Errors
+    /// It can neither be opened nor made.
+    pub async fn open(context: &Context, settings: &Settings) -> Result<Self, KeepError> {
+        let stream = settings.name.clone();
+        if let Ok(store) = Box::pin(context.get_key_value(BUCKET)).await {
+            return Ok(Self { store, stream });
+        }
+        let config = kv::Config {
+            bucket: BUCKET.into(),
+            description: "how far each stream of figvine is".into(),
+            history: 1,
+            num_replicas: settings.replicas,
+            ..kv::Config::default()
+        };
+        match Box::pin(context.create_key_value(config)).await {
+            Ok(store) => Ok(Self { store, stream }),
+            Err(e) => Err(KeepError { stream, what: "kept: the bucket cannot be made", source: Some(Box::new(e)) }),
+        }
+    }
+
+    fn error(&self, what: &'static str, source: impl Error + Send + Sync + 'static) -> KeepError {
+        KeepError { stream: self.stream.clone(), what, source: Some(Box::new(source)) }
+    }
+}
+
+impl Vault for Key {
+    async fn put(&mut self, value: Bytes) -> Result<(), KeepError> {
+        Box::pin(self.store.put(&self.stream, value)).await.map(drop).map_err(|e| self.error("written", e))
+    }
+
+    async fn get(&mut self) -> Result<Option<Bytes>, KeepError> {
+        Box::pin(self.store.get(&self.stream)).await.map_err(|e| self.error("read", e))
+    }
+}
+
+/// Keeps one stream's checkpoint.
+#[derive(Debug)]
+pub struct Keeper<V> {
+    vault: V,
+    stream: String,
+    stream_id: Box<str>,
+    release_delay: Duration,
+}
+
+impl<V: Vault> Keeper<V> {
+    /// For the stream with the mark `stream_id`.
+    pub fn new(vault: V, settings: &Settings, stream_id: impl Into<Box<str>>) -> Self {
+        let release_delay = settings.release_delay;
+        Self { vault, stream: settings.name.clone(), stream_id: stream_id.into(), release_delay }
+    }
+
+    /// What was kept by an earlier run; `None` when nothing was.
+    ///
+    /// # Errors
+    /// It cannot be read, or is of a later version's form.
+    pub async fn read(&mut self) -> Result<Option<Kept>, KeepError> {
+        let Some(value) = self.vault.get().await? else { return Ok(None) };
+        let unknown = |source: Option<Box<dyn Error + Send + Sync>>| KeepError {
+            stream: self.stream.clone(),
+            what: "read: its form is unknown",
+            source,
+        };
+        let form: Form = serde_json::from_slice(&value).map_err(|e| unknown(Some(Box::new(e))))?;
+        let position = Position::parse(&form.position).filter(|_| form.version == FORM).ok_or_else(|| unknown(None))?;
+        Ok(Some(Kept { stream_id: form.stream_id, sequence: form.sequence, position }))
+    }
+
+    /// Writes what is stored, about once a second, until `stored` is closed, and then once more. What is
+    /// written moves `durable`, after the release delay. What cannot be written is tried again, with what is newer.
+    pub async fn run(mut self, mut stored: watch::Receiver<Stored>, durable: watch::Sender<Option<Position>>) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut written: Option<Stored> = None;
+        let mut held = Held::new(self.release_delay);
+        let mut open = true;
+        while open {
+            // A second at least between two writes; closing does not wait for it.
+            tokio::select! {
+                biased;
+                () = closed(&mut stored) => open = false,
+                _ = ticks.tick() => {}
+            }
+            let newest = stored.borrow_and_update().clone();
+            let tries = if open { 1 } else { LAST_TRIES };
+            for _ in 0..tries {
+                if written.as_ref() == Some(&newest) || self.write(&newest).await {
+                    written = Some(newest);
+                    break;
+                }
+            }
+            let kept = written.as_ref().and_then(|w| w.position.as_ref());
+            if let Some(position) = held.pass(kept) {
+                durable.send_if_modified(|at| {
+                    let moved = at.as_ref() != Some(&position);
+                    *at = Some(position);
+                    moved
+                });
+            }
+        }
+    }
+
+    async fn write(&mut self, stored: &Stored) -> bool {
+        // Nothing is known yet that a restart could use.
+        let Some(position) = &stored.position else { return true };
+        let form = Form {
+            version: FORM,
+            stream_id: self.stream_id.clone(),
+            sequence: stored.sequence,
+            position: position.to_string(),
+            at: jiff::Timestamp::now().to_string(),
+        };
+        let value = serde_json::to_vec(&form).unwrap_or_default();
+        match timeout(WRITE_TIMEOUT, self.vault.put(value.into())).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(stream = %self.stream, source = ?error.source, "{error}");
+                false
+            }
+            Err(_) => {
+                tracing::warn!(stream = %self.stream, "the checkpoint cannot be written in time");
+                false
+            }
+        }
+    }
+}
+
+async fn closed(stored: &mut watch::Receiver<Stored>) {
+    while stored.changed().await.is_ok() {}
+}
+
+/// Positions that are written and not yet released.
+struct Held {
+    delay: Duration,
+    queue: VecDeque<(Instant, Position)>,
+}
+
+impl Held {
+    fn new(delay: Duration) -> Self {
+        Self { delay, queue: VecDeque::new() }
+    }
+
+    /// Takes the newest in; gives the newest that has been held long enough.
+    fn pass(&mut self, newest: Option<&Position>) -> Option<Position> {
+        let now = Instant::now();
+        if let Some(newest) = newest {
+            let room = self
+                .queue
+                .back()
+                .is_none_or(|(at, position)| position != newest && now.duration_since(*at) >= self.delay / HELD);
+            if room {
+                self.queue.push_back((now, newest.clone()));
+            }
+        }
+        let mut due = None;
+        while let Some((at, _)) = self.queue.front()
+            && now.duration_since(*at) >= self.delay
+        {
+            due = self.queue.pop_front().map(|(_, position)| position);
+        }
+        due
+    }
+}
