@@ -1,4 +1,9 @@
 //! The private servers start, survive what is done to them, and leave nothing behind.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and tells its parent what it started"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
