@@ -1,0 +1,46 @@
+# Everything one does with this repository; CI runs only these.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help servers demo test check bench fuzz image lint
+
+help: ## list the targets
+	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+servers: ## get PostgreSQL and nats-server, which demo, test and bench start
+	@scripts/get-servers
+
+demo: servers ## show it at work: a shop, PostgreSQL, NATS (ARGS="--seconds 20")
+	cargo build --release
+	target/release/figvine demo $(ARGS)
+
+test: servers lint ## everything: format, lints, all tests
+	cargo test --workspace --no-fail-fast
+
+check: lint ## the quick part, without servers
+	cargo test --workspace --lib
+	cargo test --test tidy --test config --test model
+
+lint:
+	@cargo fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing: rustup component add rustfmt" >&2; exit 1; }
+	@cargo clippy --version >/dev/null 2>&1 || { echo "clippy is missing: rustup component add clippy" >&2; exit 1; }
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+bench: servers ## measure end to end (ARGS="--workload narrow10 --peers")
+	cargo bench --bench end_to_end -- $(ARGS)
+
+fuzz: ## run every fuzz target for 60 seconds
+	@cargo +nightly --version >/dev/null 2>&1 || { echo "a nightly toolchain is missing: rustup toolchain install nightly" >&2; exit 1; }
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install cargo-fuzz" >&2; exit 1; }
+	@for dir in connectors/*/fuzz; do \
+	  targets=$$(cd $$dir && cargo +nightly fuzz list --fuzz-dir .); \
+	  for target in $$targets; do \
+	    echo "$$dir: $$target"; \
+	    (cd $$dir && cargo +nightly fuzz run --fuzz-dir . $$target -- -max_total_time=60); \
+	  done; \
+	done
+
+image: ## build the container image
+	@command -v docker >/dev/null || { echo "docker is missing: install it, or build the binary with cargo build --release" >&2; exit 1; }
+	docker build -f docker/Dockerfile -t figvine .
