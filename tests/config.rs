@@ -142,6 +142,9 @@ fn each_mistake_has_its_message() {
         ("a duplicate key", in_source("tables: [a.b]")),
         ("no nats", SMALL.replace("nats:\n  url: nats://127.0.0.1:4222\n", "")),
         ("no address", SMALL.replace("  url: nats", "  # nats")),
+        ("an empty nats", SMALL.replace("  url: nats", "  # url: nats").replace("nats:\n", "nats:\n  tls:\n")),
+        ("an empty database", SMALL.replace("url: postgres", "# postgres").replace("hunter2", "")),
+        ("a long source name", SMALL.replace("shop:", &format!("{}:", "s".repeat(60)))),
         ("no sources", "nats:\n  url: nats://a\n".to_owned()),
         ("empty sources", "nats:\n  url: nats://a\nsources: {}\n".to_owned()),
         ("sources as a list", "nats:\n  url: nats://a\nsources:\n  - shop\n".to_owned()),
@@ -405,7 +408,7 @@ fn a_context_of_the_nats_cli_is_read() {
     assert_eq!(config.nats().urls, ["nats://127.0.0.1:4222"]);
 
     let told = mistakes(&text.replace("prod", "bad"), &[("HOME", home_is)]);
-    assert!(told.contains("bad.json is not valid JSON: line 1, column 40"), "{told}");
+    assert!(told.contains("bad.json is not valid JSON: line 1, column 39"), "{told}");
     let told = mistakes(&text.replace("prod", "none"), &[("HOME", home_is)]);
     assert!(told.contains("none.json cannot be read: entity not found"), "{told}");
 }

@@ -30,9 +30,10 @@ impl<'a> Section<'a> {
         self.keys.iter().find(|k| k.name == name)
     }
 
-    /// Whether something stands there, good or bad.
+    /// Whether something stands there, good or bad. A section without keys is one, a scalar without text is none.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.entry(name).is_some_and(|e| !matches!(e.node.value, Value::Null))
+        let is_section = self.key(name).is_some_and(|k| matches!(k.kind, Kind::Section(_)));
+        self.entry(name).is_some_and(|e| is_section || !matches!(e.node.value, Value::Null))
     }
 
     /// Where the value stands, or the section, where it does not stand at all.
@@ -147,15 +148,13 @@ impl Reader<'_> {
 
     /// The node of a key; says so where it is required and missing.
     fn node<'a>(&mut self, section: &Section<'a>, name: &str) -> Option<&'a Node> {
-        match section.entry(name) {
-            Some(entry) if !matches!(entry.node.value, Value::Null) => Some(&entry.node),
-            _ => {
-                if section.key(name).is_some_and(|k| k.required) {
-                    self.missing(section, name);
-                }
-                None
-            }
+        if let Some(entry) = section.entry(name).filter(|_| section.has(name)) {
+            return Some(&entry.node);
         }
+        if section.key(name).is_some_and(|k| k.required) {
+            self.missing(section, name);
+        }
+        None
     }
 
     /// The section under a key; an empty one where there is none.
@@ -329,7 +328,9 @@ impl Reader<'_> {
                 return number;
             }
         }
-        self.complain(&given.at, &given.path, &format!("expected {expected}{}", given.found()));
+        let is_quoted = given.kind == ScalarKind::Text && !given.inserted && given.text.parse::<u64>().is_ok();
+        let hint = if is_quoted { " in quotes" } else { "" };
+        self.complain(&given.at, &given.path, &format!("expected {expected}{}{hint}", given.found()));
         0
     }
 

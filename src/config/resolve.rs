@@ -209,7 +209,8 @@ impl Reader<'_> {
         let slot = self.text(&section, "slot").unwrap_or_else(|| default.clone());
         // What PostgreSQL itself allows (ReplicationSlotValidateName).
         let is_slot = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if slot.len() > MAX_IDENTIFIER_BYTES || !slot.chars().all(is_slot) {
+        // A source's bad name is complained about as such.
+        if slot.len() > MAX_IDENTIFIER_BYTES || (section.has("slot") && !slot.chars().all(is_slot)) {
             let what = "a slot's name holds at most 63 of a-z, 0-9 and '_'";
             self.complain(&section.at("slot"), &section.path("slot"), what);
         }
@@ -245,7 +246,7 @@ impl Reader<'_> {
         let section = self.below(section, "stream")?;
         let name = self.text(&section, "name").unwrap_or_else(|| format!("FIGVINE_{}", source.to_ascii_uppercase()));
         let is_bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\');
-        if name.len() > MAX_STREAM_NAME_BYTES || name.contains(is_bad) {
+        if name.len() > MAX_STREAM_NAME_BYTES || (section.has("name") && name.contains(is_bad)) {
             let what = "a stream's name has at most 255 bytes and no blanks, control characters or any of . * > / \\";
             self.complain(&section.at("name"), &section.path("name"), what);
         }

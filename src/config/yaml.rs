@@ -79,6 +79,7 @@ pub(super) fn read(text: &str, complaints: &mut Complaints) -> Node {
             let at = error.location().map_or(At::Everywhere, |l| At::File { line: l.line(), column: l.column() });
             let told = match &error {
                 serde_saphyr::Error::MultipleDocuments { .. } => "the file holds more than one document".to_owned(),
+                serde_saphyr::Error::UnknownAnchor { .. } => "an alias of an anchor that is not there".to_owned(),
                 // The only kinds that repeat what stands in the file.
                 serde_saphyr::Error::SerdeInvalidType { .. } | serde_saphyr::Error::SerdeInvalidValue { .. } => {
                     "a value does not fit its place".to_owned()
