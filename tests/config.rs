@@ -10,6 +10,7 @@ use figvine::event::Format;
 use figvine::nats::Auth;
 use figvine::stream::OnLoss;
 use figvine_postgres::config::{Config as Postgres, Keyless};
+use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
@@ -488,4 +489,43 @@ fn the_committed_schema_is_that_of_the_loader() {
         fs::write(&path, &schema).expect("written");
     }
     assert_eq!(committed("figvine.schema.json"), schema);
+}
+
+#[test]
+fn deep_and_wide_files_are_refused_in_bounded_space() {
+    let deep = "[".repeat(100_000);
+    assert!(mistakes(&deep, &[]).contains("not valid YAML"));
+    let mut bomb = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
+    for pair in ["a", "b", "c", "d", "e", "f", "g", "h"].windows(2) {
+        let (of, name) = (pair[0], pair[1]);
+        bomb.push_str(&format!("{name}: &{name} [{}]\n", vec![format!("*{of}"); 10].join(", ")));
+    }
+    assert!(mistakes(&bomb, &[]).contains("not valid YAML"));
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_loaded_or_refused_with_a_reason(text in any::<String>()) {
+        if let Err(errors) = config::parse("f", &text, &vars(&[])) {
+            prop_assert!(!errors.errors.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_slip_is_loaded_or_refused_with_a_reason(
+        at in 0..SMALL.len(),
+        slip in prop::sample::select(vec!["\n", " ", ":", "{", "]", "'", "&a ", "*a ", "- ", "? ", "<<: ", "~", "${", "\t", "!!int ", "é", "\0"]),
+    ) {
+        let mut text = SMALL.to_owned();
+        text.insert_str(at, slip);
+        if let Err(errors) = config::parse("f", &text, &vars(&[])) {
+            prop_assert!(!errors.errors.is_empty());
+            prop_assert!(!errors.to_string().contains("hunter2"), "{errors}");
+        }
+    }
+
+    #[test]
+    fn any_override_is_heard_or_refused(name in "FIGVINE__[A-Z_]{0,40}", value in any::<String>()) {
+        let _ = config::parse("f", SMALL, &vars(&[(&name, &value)]));
+    }
 }

@@ -323,12 +323,13 @@ impl Reader<'_> {
         let Some(Key { kind: Kind::Whole { min, max }, .. }) = section.key(name) else { return 0 };
         let expected = format!("a whole number from {min} to {max}");
         let Some(given) = self.given(section, name, &expected) else { return 0 };
-        if given.kind == ScalarKind::Number || given.inserted {
-            if let Some(number) = given.text.parse::<u64>().ok().filter(|n| (min..=max).contains(&n)) {
-                return number;
-            }
+        let number = given.text.parse::<u64>().ok();
+        if let Some(number) = number.filter(|n| (*min..=*max).contains(n))
+            && (given.kind == ScalarKind::Number || given.inserted)
+        {
+            return number;
         }
-        let is_quoted = given.kind == ScalarKind::Text && !given.inserted && given.text.parse::<u64>().is_ok();
+        let is_quoted = given.kind == ScalarKind::Text && !given.inserted && number.is_some();
         let hint = if is_quoted { " in quotes" } else { "" };
         self.complain(&given.at, &given.path, &format!("expected {expected}{}{hint}", given.found()));
         0
@@ -373,7 +374,7 @@ impl Reader<'_> {
             self.complain(&given.at, &given.path, &format!("expected {expected}{}", given.found()));
             return None;
         };
-        if !(min..=max).contains(&&bytes) {
+        if !(*min..=*max).contains(&bytes) {
             self.complain(&given.at, &given.path, &format!("must be from {min} to {max} bytes{}", given.found()));
             return None;
         }
