@@ -1,0 +1,182 @@
+//! Every key of the file: what it holds, what holds without it, and what it is for.
+//!
+//! The one table that the loader, the overrides and the JSON Schema rest on.
+
+/// A key of a section.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// What holds when the key is absent, as one would write it.
+    pub(super) default: Option<&'static str>,
+    /// Whether the section is wrong without it.
+    pub(super) required: bool,
+    /// What it is for: one sentence, shown by editors.
+    pub(super) about: &'static str,
+}
+
+/// What a key holds.
+pub(super) enum Kind {
+    /// Text that may be shown.
+    Text,
+    /// Text that is never shown.
+    Secret,
+    /// One text or a list of them; the texts are never shown.
+    SecretOrList,
+    /// A list of texts.
+    List,
+    /// One of a few words.
+    Word(&'static [&'static str]),
+    /// `true` or `false`.
+    Bool,
+    /// A whole number.
+    Whole { min: u64, max: u64 },
+    /// A length of time, `10s`.
+    Duration { min_ms: u64, off: bool },
+    /// A number of bytes, `32MiB`.
+    Size { min: u64, max: u64, off: bool },
+    /// A socket address or `off`.
+    Listen,
+    /// A section.
+    Section(&'static [Key]),
+    /// A section of sections under names of the user's choice.
+    Named(&'static [Key]),
+    /// Planned, and refused with a clear word until then.
+    Unbuilt,
+}
+
+/// Words of `format` that are refused with a clear word.
+pub(super) const UNBUILT_FORMATS: &[&str] = &["debezium"];
+
+const fn key(name: &'static str, kind: Kind, about: &'static str) -> Key {
+    Key { name, kind, default: None, required: false, about }
+}
+
+impl Key {
+    const fn or(self, default: &'static str) -> Self {
+        Self { name: self.name, kind: self.kind, default: Some(default), required: self.required, about: self.about }
+    }
+
+    const fn required(self) -> Self {
+        Self { name: self.name, kind: self.kind, default: self.default, required: true, about: self.about }
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+/// The whole file.
+pub(super) const ROOT: &[Key] = &[
+    key("nats", Kind::Section(NATS), "How to reach NATS.").required(),
+    key(
+        "sources",
+        Kind::Named(SOURCE),
+        "The databases, by name; the name stands in subjects, stream, slot and metrics.",
+    )
+    .required(),
+    key("http", Kind::Section(HTTP), "Health, metrics and status over HTTP."),
+    key(
+        "shutdown_timeout",
+        Kind::Duration { min_ms: 1, off: false },
+        "How long a shutdown may take to flush and to store a checkpoint.",
+    )
+    .or("20s"),
+];
+
+const NATS: &[Key] = &[
+    key(
+        "url",
+        Kind::SecretOrList,
+        "Server addresses, nats://host:port or tls://host:port; required without a context.",
+    ),
+    key("context", Kind::Text, "The name of a context of the nats CLI; url, auth and tls win over what it says."),
+    key("auth", Kind::Section(AUTH), "One way to authenticate."),
+    key("tls", Kind::Section(TLS), "TLS beyond what the address says."),
+];
+
+const AUTH: &[Key] = &[
+    key("creds", Kind::Text, "A credentials file: JWT and seed."),
+    key("nkey", Kind::Text, "A file with an nkey seed."),
+    key("jwt", Kind::Text, "A file with a JWT; goes with seed."),
+    key("seed", Kind::Text, "A file with the seed of the JWT."),
+    key("user", Kind::Text, "The user; goes with password."),
+    key("password", Kind::Secret, "The user's password."),
+    key("token", Kind::Secret, "A token."),
+];
+
+const TLS: &[Key] = &[
+    key("ca", Kind::Text, "PEM file of the authorities to trust instead of the system's."),
+    key("cert", Kind::Text, "PEM file of our certificate chain; goes with key."),
+    key("key", Kind::Text, "PEM file of its key."),
+    key("first", Kind::Bool, "TLS before the server's greeting.").or("false"),
+];
+
+const SOURCE: &[Key] = &[
+    key("postgres", Kind::Section(POSTGRES), "A PostgreSQL database."),
+    key("mysql", Kind::Unbuilt, "A MySQL server; not built into this version."),
+    key("mariadb", Kind::Unbuilt, "A MariaDB server; not built into this version."),
+    key("tables", Kind::List, "Globs over schema.table; '!' takes away; later ones win.").required(),
+    key("stream", Kind::Section(STREAM), "The JetStream stream."),
+    key("format", Kind::Word(&["cloudevents", "cloudevents-structured", "plain"]), "The envelope of events.")
+        .or("cloudevents"),
+    key("partitions", Kind::Whole { min: 1, max: 100 }, "Number of partitions that keys are spread over.").or("16"),
+    key("subject", Kind::Text, "The subject of change events, a template that begins with 'cdc.{source}.'.")
+        .or("cdc.{source}.{schema}.{table}.{partition}"),
+    key("ce_source", Kind::Text, "The attribute ce-source; by default /figvine/<source>."),
+    key(
+        "release_delay",
+        Kind::Duration { min_ms: 0, off: false },
+        "How long the database keeps its log behind what the stream has stored.",
+    )
+    .or("0s"),
+];
+
+const POSTGRES: &[Key] = &[
+    key("url", Kind::Secret, "postgres://user:password@host:port/database?sslmode=verify-full").required(),
+    key("slot", Kind::Text, "The replication slot; by default figvine_<source>."),
+    key("publication", Kind::Text, "The publication; by default figvine_<source>."),
+    key("publication_managed", Kind::Bool, "Whether the publication is created and kept to the configured tables.")
+        .or("true"),
+    key("publish_via_partition_root", Kind::Bool, "Whether rows of partitions come as rows of the partitioned table.")
+        .or("false"),
+    key("keyless", Kind::Word(&["refuse", "whole_row"]), "What to do with a table that has no key.").or("refuse"),
+    key("messages", Kind::List, "Globs over the prefixes of logical messages that become events."),
+    key(
+        "heartbeat",
+        Kind::Duration { min_ms: 100, off: true },
+        "How often a heartbeat is written into the log, so that an idle database's log is released.",
+    )
+    .or("10s"),
+    key(
+        "lock_timeout",
+        Kind::Duration { min_ms: 1, off: false },
+        "How long slot creation may wait for running transactions.",
+    )
+    .or("10s"),
+    key("bigint", Kind::Word(&["number", "string"]), "How int8 is written.").or("number"),
+    key("decimal", Kind::Word(&["string", "number"]), "How numeric is written.").or("string"),
+];
+
+const STREAM: &[Key] = &[
+    key("name", Kind::Text, "The stream's name; by default FIGVINE_<SOURCE>."),
+    key("replicas", Kind::Whole { min: 1, max: 5 }, "Copies of the stream.").or("1"),
+    // The server refuses less than 100 ms (error 10052).
+    key("max_age", Kind::Duration { min_ms: 100, off: true }, "Messages older than this are removed.").or("off"),
+    key("max_bytes", Kind::Size { min: 1, max: i64::MAX as u64, off: true }, "Bytes the stream may hold.").or("off"),
+    key("compression", Kind::Bool, "Whether the server compresses the stream on disk.").or("false"),
+    key("adopt", Kind::Bool, "Whether to take over a stream that does not carry our mark.").or("false"),
+    key(
+        "on_stream_loss",
+        Kind::Word(&["stop", "reread"]),
+        "What to do when the stream lost messages that it had acknowledged.",
+    )
+    .or("stop"),
+    key(
+        "ack_timeout",
+        Kind::Duration { min_ms: 1, off: false },
+        "How long a message may stay unacknowledged before the session is given up.",
+    )
+    .or("2s"),
+    key("window_messages", Kind::Whole { min: 1, max: 50_000 }, "Messages in flight.").or("4096"),
+    key("window_bytes", Kind::Size { min: 1 << 10, max: 64 * MIB, off: false }, "Bytes in flight.").or("32MiB"),
+];
+
+const HTTP: &[Key] = &[key("listen", Kind::Listen, "The address to listen on, or off.").or("127.0.0.1:9464")];
