@@ -160,7 +160,12 @@ const STREAM: &[Key] = &[
     key("replicas", Kind::Whole { min: 1, max: 5 }, "Copies of the stream.").or("1"),
     // The server refuses less than 100 ms (error 10052).
     key("max_age", Kind::Duration { min_ms: 100, off: true }, "Messages older than this are removed.").or("off"),
-    key("max_bytes", Kind::Size { min: 1, max: i64::MAX as u64, off: true }, "Bytes the stream may hold.").or("off"),
+    key(
+        "max_bytes",
+        Kind::Size { min: 1, max: i64::MAX as u64, off: true },
+        "Bytes the stream may hold; a full one takes nothing more.",
+    )
+    .or("off"),
     key("compression", Kind::Bool, "Whether the server compresses the stream on disk.").or("false"),
     key("adopt", Kind::Bool, "Whether to take over a stream that does not carry our mark.").or("false"),
     key(
