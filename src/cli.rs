@@ -1,1 +1,99 @@
-//! (to be written)
+//! The command line: arguments as typed, one file per command, errors as people and programs read them.
+
+mod check;
+mod completions;
+mod error;
+mod logs;
+mod man;
+mod position;
+mod run;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config};
+
+pub use error::CliError;
+
+/// Change data capture from PostgreSQL into NATS JetStream: in order, each change exactly once in the stream.
+#[derive(Debug, Parser)]
+#[command(name = "figvine", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Args {
+    /// The configuration.
+    #[arg(short, long, global = true, value_name = "FILE", default_value = "figvine.yaml", env = "FIGVINE_CONFIG")]
+    config: PathBuf,
+    /// How results are written to stdout.
+    #[arg(long, global = true, value_name = "FORM", default_value = "text")]
+    output: Output,
+    /// How logs are written to stderr.
+    #[arg(long, global = true, value_name = "FORM", default_value = "text", env = "FIGVINE_LOG")]
+    log: Output,
+    /// More in the logs; twice for all.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// A form of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs: JSON, with a `schema_version`.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Verify that everything is in place, changing nothing; print what is not, and the SQL that mends it.
+    Check(check::Args),
+    /// Run the bridge.
+    Run(run::Args),
+    /// Show or set where a source goes on.
+    #[command(subcommand)]
+    Position(position::Command),
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
+    /// Print the manual page, or write the pages of all commands into a folder.
+    Man(man::Args),
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// What ended it, with its exit code.
+pub async fn run(args: Args) -> Result<(), CliError> {
+    logs::begin(args.log, args.verbose);
+    let Args { config, output, command, .. } = args;
+    match command {
+        Command::Check(args) => check::check(&load(&config)?, &args, output).await,
+        Command::Run(args) => run::run(&load(&config)?, &args, output).await,
+        Command::Position(command) => position::position(&load(&config)?, &command, output).await,
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => man::man(&args),
+    }
+}
+
+impl Args {
+    /// The form in which the command's end is told.
+    #[must_use]
+    pub fn output(&self) -> Output {
+        self.output
+    }
+}
+
+fn load(path: &std::path::Path) -> Result<Config, CliError> {
+    // A variable that is not UTF-8 cannot be meant by a YAML file.
+    let vars: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    Ok(config::load(path, &vars)?)
+}
+
+/// Writes a line, or more, to stdout.
+fn print(text: impl std::fmt::Display) -> Result<(), CliError> {
+    use std::io::Write;
+    writeln!(std::io::stdout().lock(), "{text}").map_err(CliError::output)
+}

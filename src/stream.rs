@@ -2,6 +2,7 @@
 
 mod broker;
 mod chain;
+mod check;
 pub mod keeper;
 mod resume;
 mod session;
@@ -15,6 +16,7 @@ use figvine_change::Position;
 
 pub use broker::{Answer, Broker, BrokerError, Gone, Mark, Session, Tail};
 pub use chain::{ChainError, Publisher};
+pub use check::check;
 pub use keeper::{Keeper, Kept};
 pub use resume::{Resume, resume};
 pub use session::{JetStream, Wire};

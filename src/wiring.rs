@@ -1,1 +1,172 @@
-//! (to be written)
+//! From the configuration to running pipelines: the one place with concrete connectors.
+
+use std::sync::Arc;
+
+use figvine_change::{Connector, Finding, SourceError, SourceErrorKind};
+use figvine_postgres::Postgres;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, EngineConfig, Source};
+use crate::event::Events;
+use crate::pipeline::{Pipeline, PipelineError, Until};
+use crate::telemetry::Telemetry;
+
+/// Calls `$body` with `$connector` made of a source's engine: where a new engine gets its arm.
+macro_rules! with_connector {
+    ($engine:expr, $connector:ident => $body:expr) => {
+        match $engine {
+            EngineConfig::Postgres(config) => {
+                let $connector = Postgres::new(config.clone()).map_err(invalid)?;
+                $body
+            }
+        }
+    };
+}
+
+/// What `run` is told beside the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Only this source.
+    pub source: Option<String>,
+    /// When to end.
+    pub until: Option<Until>,
+}
+
+/// A source that ended with a failure.
+#[derive(Debug, thiserror::Error)]
+#[error("source {name}: {error}")]
+pub struct Failed {
+    /// The source.
+    pub name: String,
+    /// Why.
+    #[source]
+    pub error: PipelineError,
+}
+
+/// The sources that are meant, by name; `None` when there is none of that name.
+#[must_use]
+pub fn chosen<'a>(config: &'a Config, name: Option<&str>) -> Option<Vec<&'a Source>> {
+    let chosen: Vec<_> = config.sources().iter().filter(|source| name.is_none_or(|name| source.name == name)).collect();
+    (!chosen.is_empty()).then_some(chosen)
+}
+
+/// Runs the sources, each by itself: one that fails for good does not stop the others.
+///
+/// # Errors
+/// Once all have ended: the first failure.
+pub async fn run(
+    config: &Config,
+    wanted: &Wanted,
+    telemetry: &Telemetry,
+    stop: &CancellationToken,
+) -> Result<(), Failed> {
+    let mut running = JoinSet::new();
+    for source in chosen(config, wanted.source.as_deref()).unwrap_or_default() {
+        let started = start(config, source, wanted, telemetry, stop.clone(), &mut running);
+        started.map_err(|error| Failed { name: source.name.clone(), error })?;
+    }
+    let mut first = None;
+    while let Some(ended) = running.join_next().await {
+        let (name, outcome) = match ended {
+            Ok(ended) => ended,
+            Err(stage) => ("of unknown name".to_owned(), Err(PipelineError::Stage(stage))),
+        };
+        match outcome {
+            Ok(()) => tracing::info!(source = %name, "ended; all that was read is stored"),
+            Err(error) => {
+                let failed = Failed { name, error };
+                // The first is told by whoever called; the others only here.
+                if first.is_some() {
+                    tracing::error!(code = failed.error.code(), "{failed}");
+                } else {
+                    if !running.is_empty() {
+                        tracing::error!(code = failed.error.code(), "{failed}; the other sources go on");
+                    }
+                    first = Some(failed);
+                }
+            }
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+type Ended = (String, Result<(), PipelineError>);
+
+fn start(
+    config: &Config,
+    source: &Source,
+    wanted: &Wanted,
+    telemetry: &Telemetry,
+    stop: CancellationToken,
+    running: &mut JoinSet<Ended>,
+) -> Result<(), PipelineError> {
+    let name = source.name.clone();
+    with_connector!(&source.engine, connector => {
+        let pipeline = pipeline(config, source, wanted, telemetry, connector);
+        running.spawn(async move { (name, Box::pin(pipeline.run(stop)).await) });
+    });
+    Ok(())
+}
+
+fn pipeline<C: Connector>(
+    config: &Config,
+    source: &Source,
+    wanted: &Wanted,
+    telemetry: &Telemetry,
+    connector: C,
+) -> Pipeline<C> {
+    Pipeline {
+        connector: Arc::new(connector),
+        events: source.events.clone(),
+        stream: source.stream.clone(),
+        nats: config.nats().clone(),
+        telemetry: telemetry.source(&source.name),
+        until: wanted.until.clone(),
+    }
+}
+
+/// Reads and maps one source, and hands its events to `show`; stores nothing and releases nothing.
+///
+/// # Errors
+/// The first failure.
+pub async fn dry_run(
+    config: &Config,
+    source: &Source,
+    wanted: &Wanted,
+    stop: CancellationToken,
+    show: impl FnMut(&Events) -> std::io::Result<()> + Send,
+) -> Result<(), Failed> {
+    let failed = |error| Failed { name: source.name.clone(), error };
+    let telemetry = Telemetry::new();
+    let run = async {
+        let EngineConfig::Postgres(settings) = &source.engine;
+        let connector = Postgres::new(settings.clone().passing()).map_err(invalid)?;
+        pipeline(config, source, wanted, &telemetry, connector).dry_run(stop, show).await
+    };
+    Box::pin(run).await.map_err(failed)
+}
+
+/// Looks at one source's database.
+///
+/// # Errors
+/// When it cannot be asked.
+pub async fn check(source: &Source) -> Result<Vec<Finding>, SourceError> {
+    let check =
+        async { with_connector!(&source.engine, connector => Ok::<_, PipelineError>(connector.check().await?)) };
+    match Box::pin(check).await {
+        Ok(findings) => Ok(findings),
+        Err(PipelineError::Source(error)) => Err(error),
+        Err(other) => Err(invalid(other)),
+    }
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> SourceError {
+    SourceError {
+        kind: SourceErrorKind::Invalid,
+        code: "FV-1000",
+        what: error.to_string(),
+        hint: None,
+        source: std::error::Error::source(&error).map(|told| told.to_string().into()),
+    }
+}

@@ -234,6 +234,7 @@ impl Reader<'_> {
             messages: self.list(&section, "messages"),
             heartbeat: self.duration(&section, "heartbeat"),
             lock_timeout: self.duration(&section, "lock_timeout").unwrap_or_default(),
+            slot_is_passing: false,
             values: ValueOptions {
                 bigint_as_string: self.word(&section, "bigint") == "string",
                 decimal_as_number: self.word(&section, "decimal") == "number",

@@ -121,14 +121,14 @@ impl ChainError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::StreamLost { .. } => {
-                "Find out who removed the stream. To begin with a new one, delete its key in the KV bucket FIGVINE_CHECKPOINTS."
+                "Find out who removed the stream. To begin anew, say `figvine position set --source NAME none --force`; where the source still holds its log, `on_stream_loss: reread` reads it again."
             }
             Self::LostAcknowledged { .. } => {
-                "JetStream acknowledges before it syncs to disk. Set on_loss: reread to read again what the source still holds."
+                "JetStream acknowledges before it syncs to disk. Set `on_stream_loss: reread` to read again what the source still holds."
             }
             Self::TailGone { .. } => "Give the stream a longer max_age, and delete the source's slot to begin anew.",
             Self::Alien { .. } => {
-                "Give the source a stream of its own, or set adopt: true to go on behind what others wrote."
+                "Give the source a stream of its own, or set `adopt: true` to go on behind what others wrote."
             }
             Self::Fenced { .. } => {
                 "Stop the other one: only one figvine, and no other publisher, may write to a source's stream."

@@ -74,6 +74,9 @@ pub trait Vault: Send {
 
     /// Reads it.
     fn get(&mut self) -> impl Future<Output = Result<Option<Bytes>, KeepError>> + Send;
+
+    /// Removes it.
+    fn delete(&mut self) -> impl Future<Output = Result<(), KeepError>> + Send;
 }
 
 /// The key of one stream in the bucket.
@@ -119,6 +122,10 @@ impl Vault for Key {
     async fn get(&mut self) -> Result<Option<Bytes>, KeepError> {
         Box::pin(self.store.get(&self.stream)).await.map_err(|e| self.error("read", e))
     }
+
+    async fn delete(&mut self) -> Result<(), KeepError> {
+        Box::pin(self.store.purge(&self.stream)).await.map_err(|e| self.error("removed", e))
+    }
 }
 
 /// Keeps one stream's checkpoint.
@@ -151,6 +158,23 @@ impl<V: Vault> Keeper<V> {
         let form: Form = serde_json::from_slice(&value).map_err(|e| unknown(Some(Box::new(e))))?;
         let position = Position::parse(&form.position).filter(|_| form.version == FORM).ok_or_else(|| unknown(None))?;
         Ok(Some(Kept { stream_id: form.stream_id, sequence: form.sequence, position }))
+    }
+
+    /// Says by hand where the source goes on behind the stream's last message.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn set(&mut self, last_seq: u64, position: &Position) -> Result<(), KeepError> {
+        let form = self.form(last_seq, position);
+        self.vault.put(form).await
+    }
+
+    /// Forgets everything, for a stream that is begun anew.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub async fn forget(&mut self) -> Result<(), KeepError> {
+        self.vault.delete().await
     }
 
     /// Writes what is stored, about once a second, until `stored` is closed, and then once more. What is
@@ -187,18 +211,22 @@ impl<V: Vault> Keeper<V> {
         }
     }
 
-    async fn write(&mut self, stored: &Stored) -> bool {
-        // Nothing is known yet that a restart could use.
-        let Some(position) = &stored.position else { return true };
+    fn form(&self, sequence: u64, position: &Position) -> Bytes {
         let form = Form {
             version: FORM,
             stream_id: self.stream_id.clone(),
-            sequence: stored.sequence,
+            sequence,
             position: position.to_string(),
             at: jiff::Timestamp::now().to_string(),
         };
-        let value = serde_json::to_vec(&form).unwrap_or_default();
-        match timeout(WRITE_TIMEOUT, self.vault.put(value.into())).await {
+        serde_json::to_vec(&form).unwrap_or_default().into()
+    }
+
+    async fn write(&mut self, stored: &Stored) -> bool {
+        // Nothing is known yet that a restart could use.
+        let Some(position) = &stored.position else { return true };
+        let value = self.form(stored.sequence, position);
+        match timeout(WRITE_TIMEOUT, self.vault.put(value)).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 tracing::warn!(stream = %self.stream, source = ?error.source, "{error}");

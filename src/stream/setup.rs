@@ -88,13 +88,25 @@ impl StreamError {
         }
     }
 
+    /// A stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "FV-2201",
+            Self::Refused { .. } => "FV-2204",
+            Self::Alien { .. } => "FV-2205",
+            Self::Taken { .. } => "FV-2206",
+            Self::Unfit { .. } => "FV-2207",
+        }
+    }
+
     /// What to do; sentences.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "Start the nats server with JetStream, or look at its log.",
             Self::Refused { .. } => "Compare the settings of the stream with the limits of the nats account.",
-            Self::Alien { .. } => "Give the source a stream of its own, or set adopt: true to take this one over.",
+            Self::Alien { .. } => "Give the source a stream of its own, or set `adopt: true` to take this one over.",
             Self::Taken { .. } => "Give each source a stream of its own.",
             Self::Unfit { .. } => {
                 "Give the source a stream of its own, and derive others from it with mirrors and sources."
@@ -139,6 +151,32 @@ pub async fn ensure(context: &Context, settings: &Settings) -> Result<Setup, Str
     }
     let info = Box::pin(context.update_stream(wanted)).await.map_err(|e| failed(name, "change", e))?;
     Ok(ready(&info.config, false))
+}
+
+/// What [`ensure`] would find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing: it would be made.
+    Nothing,
+    /// A stream that fits.
+    Fit,
+    /// A stream whose limits would be changed.
+    Changes,
+}
+
+/// Looks, and changes nothing.
+pub(super) async fn inspect(context: &Context, settings: &Settings) -> Result<Found, StreamError> {
+    match Box::pin(context.get_stream(&settings.name)).await {
+        Ok(stream) => {
+            let found = &stream.cached_info().config;
+            let wanted = taken_over(found, settings)?;
+            Ok(if wanted == *found { Found::Fit } else { Found::Changes })
+        }
+        Err(e) => match e.kind() {
+            GetStreamErrorKind::JetStream(told) if told.code() == 404 => Ok(Found::Nothing),
+            _ => Err(StreamError::Unreachable { stream: settings.name.clone(), source: Box::new(e) }),
+        },
+    }
 }
 
 fn failed(stream: &str, what: &'static str, error: impl Error + Send + Sync + 'static) -> StreamError {

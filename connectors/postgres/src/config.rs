@@ -15,6 +15,8 @@ pub struct Config {
     pub tables: Vec<String>,
     /// The replication slot.
     pub slot: String,
+    /// Whether a slot that does not exist is made for the session only, and goes with it.
+    pub slot_is_passing: bool,
     /// The publication.
     pub publication: String,
     /// Whether we create the publication and keep it to the configured tables.
@@ -31,6 +33,14 @@ pub struct Config {
     pub lock_timeout: Duration,
     /// How values are written where consumers may choose.
     pub values: ValueOptions,
+}
+
+impl Config {
+    /// For a look that leaves nothing behind.
+    #[must_use]
+    pub fn passing(self) -> Self {
+        Self { slot_is_passing: true, heartbeat: None, ..self }
+    }
 }
 
 /// What to do with a table that has no key.
@@ -62,6 +72,7 @@ pub(crate) mod tests {
             url: "postgres://figvine@localhost/shop".to_owned().into(),
             tables: vec!["public.*".into()],
             slot: "figvine_shop".into(),
+            slot_is_passing: false,
             publication: "figvine_shop".into(),
             publication_managed: true,
             via_partition_root: false,

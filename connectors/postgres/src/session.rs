@@ -45,6 +45,17 @@ pub(crate) struct System {
     pub(crate) timeline: u32,
 }
 
+/// How long a slot lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lasts {
+    /// As long as the session.
+    Session,
+    /// Until it is dropped.
+    Forever,
+    /// Until it is dropped, on the standbys too (17 and later).
+    Promotion,
+}
+
 impl Session {
     /// Connects, and starts up in `replication=database` mode. `lock_timeout_ms` bounds how long a command
     /// (the creation of a slot) waits for running transactions.
@@ -75,13 +86,14 @@ impl Session {
     }
 
     /// Creates a logical slot for pgoutput. Returns the place from which on it holds the log.
-    pub(crate) async fn create_slot(&mut self, slot: &str, version: u32, failover: bool) -> Result<Lsn, SourceError> {
-        let options = match (version, failover) {
+    pub(crate) async fn create_slot(&mut self, slot: &str, version: u32, lasts: Lasts) -> Result<Lsn, SourceError> {
+        let options = match (version, lasts) {
             (..150_000, _) => "NOEXPORT_SNAPSHOT",
-            (170_000.., true) => "(SNAPSHOT 'nothing', FAILOVER true)",
+            (170_000.., Lasts::Promotion) => "(SNAPSHOT 'nothing', FAILOVER true)",
             _ => "(SNAPSHOT 'nothing')",
         };
-        let command = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {options}", quoted(slot));
+        let temporary = if lasts == Lasts::Session { "TEMPORARY " } else { "" };
+        let command = format!("CREATE_REPLICATION_SLOT {} {temporary}LOGICAL pgoutput {options}", quoted(slot));
         let rows = self.command(&command).await?;
         let place = rows.first().and_then(|row| row.get(1)).and_then(|field| field.as_deref()?.parse().ok());
         place.ok_or_else(|| {

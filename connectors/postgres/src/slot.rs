@@ -8,7 +8,7 @@ use crate::catalogue::{Catalogue, Server, Slot};
 use crate::config::Config;
 use crate::error::{Told, failure};
 use crate::lsn::{LogId, Lsn};
-use crate::session::{Session, System};
+use crate::session::{Lasts, Session, System};
 use figvine_change::Position;
 
 /// Where the session begins.
@@ -141,8 +141,12 @@ async fn create(
     session: &mut Session,
 ) -> Result<Lsn, SourceError> {
     let name = &config.slot;
-    let failover = server.version >= 170_000 && !server.in_recovery;
-    match session.create_slot(name, server.version, failover).await {
+    let lasts = match (config.slot_is_passing, server.in_recovery) {
+        (true, _) => Lasts::Session,
+        (false, true) => Lasts::Forever,
+        (false, false) => Lasts::Promotion,
+    };
+    match session.create_slot(name, server.version, lasts).await {
         Ok(lsn) => {
             tracing::info!(slot = %name, %lsn, "slot created");
             Ok(lsn)

@@ -1,0 +1,55 @@
+//! Reads and maps without storing or releasing anything.
+
+use figvine_change::{Connector, Durable, Source};
+use tokio_util::sync::CancellationToken;
+
+use super::{Pipeline, PipelineError, Until};
+use crate::checkpoint::Writer;
+use crate::event::{Encoder, Events};
+
+/// The server's limit is not known without asking it; its default is.
+const MAX_PAYLOAD: usize = 1024 * 1024;
+
+pub(super) async fn run<C: Connector>(
+    pipeline: Pipeline<C>,
+    stop: CancellationToken,
+    mut show: impl FnMut(&Events) -> std::io::Result<()> + Send,
+) -> Result<(), PipelineError> {
+    let Pipeline { connector, events: settings, until, .. } = pipeline;
+    let goal = match until {
+        None => None,
+        Some(Until::Position(position)) => Some(position),
+        Some(Until::Now) => Some(connector.newest().await?),
+    };
+    // Nothing is ever told to be durable, so the server releases nothing.
+    let (_durable, released) = Durable::channel();
+    let mut source = Box::pin(connector.open(None, released)).await?;
+    let mut encoder = Encoder::new(&settings, source.engine(), &Writer::fresh(), MAX_PAYLOAD)?;
+    let mut reached = Some(source.started_at().clone());
+    let outcome = loop {
+        let is_there = goal.as_ref().zip(reached.as_ref());
+        if is_there.is_some_and(|(goal, reached)| connector.is_reached(goal, reached)) {
+            break Ok(());
+        }
+        let batch = tokio::select! {
+            biased;
+            () = stop.cancelled() => break Ok(()),
+            batch = source.next() => match batch {
+                Ok(Some(batch)) => batch,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.into()),
+            },
+        };
+        let mut events = Events::default();
+        let encoded = encoder.encode(&batch, &mut events);
+        if let Err(error) = show(&events) {
+            break Err(PipelineError::Show(error));
+        }
+        if let Err(error) = encoded {
+            break Err(error.into());
+        }
+        reached = events.end;
+    };
+    source.close().await;
+    outcome
+}

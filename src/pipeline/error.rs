@@ -1,0 +1,140 @@
+//! What can end a session, and what it means.
+
+use figvine_change::{Consequence, SourceError, SourceErrorKind};
+
+use crate::event::{EncodeError, TemplateError};
+use crate::nats::NatsError;
+use crate::stream::keeper::KeepError;
+use crate::stream::{BrokerError, ChainError, StreamError};
+
+/// A session's end that nobody asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The database.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The way to NATS.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+    /// The stream.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The stream's tail.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The checkpoint beside the stream.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// The chain.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// A change that has no event.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The template of the subjects.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The server's messages are too small for any event.
+    #[error("the nats server takes messages of {max_payload} bytes at most: no event fits")]
+    NoRoom {
+        /// `max_payload` of the server.
+        max_payload: usize,
+    },
+    /// Showing an event failed.
+    #[error("an event cannot be shown")]
+    Show(#[source] std::io::Error),
+    /// A stage panicked.
+    #[error("a stage of the pipeline failed")]
+    Stage(#[source] tokio::task::JoinError),
+}
+
+impl PipelineError {
+    /// What it means. The only place that decides for a pipeline.
+    #[must_use]
+    pub fn consequence(&self) -> Consequence {
+        let transient_if = |transient: bool| if transient { Consequence::Transient } else { Consequence::Fatal };
+        match self {
+            Self::Source(error) => error.kind.consequence(),
+            Self::Nats(error) => transient_if(error.kind.is_transient()),
+            Self::Stream(error) => transient_if(error.is_transient()),
+            Self::Broker(BrokerError::Away { .. } | BrokerError::NoStream) | Self::Keep(_) => Consequence::Transient,
+            Self::Broker(BrokerError::Refused { .. }) => Consequence::Fatal,
+            Self::Encode(_) => Consequence::Poison,
+            Self::Chain(_) | Self::Template(_) | Self::NoRoom { .. } | Self::Show(_) | Self::Stage(_) => {
+                Consequence::Fatal
+            }
+        }
+    }
+
+    /// The exit code, by the contract of the commands.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Source(error) => match error.kind {
+                SourceErrorKind::Unreachable | SourceErrorKind::Refused => 6,
+                SourceErrorKind::PositionLost => 8,
+                SourceErrorKind::Busy => 9,
+                SourceErrorKind::Invalid => 3,
+                SourceErrorKind::Undecodable => 1,
+            },
+            Self::Nats(_) | Self::Stream(_) | Self::Broker(_) | Self::Keep(_) => 7,
+            Self::Chain(error) => match error {
+                ChainError::StreamLost { .. } | ChainError::LostAcknowledged { .. } | ChainError::TailGone { .. } => 8,
+                ChainError::Fenced { .. } => 9,
+                ChainError::Alien { .. } | ChainError::Refused { .. } => 7,
+                ChainError::TooLarge { .. } => 1,
+            },
+            Self::Template(_) => 3,
+            Self::NoRoom { .. } => 7,
+            Self::Encode(_) | Self::Show(_) | Self::Stage(_) => 1,
+        }
+    }
+
+    /// A stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Source(error) => error.code,
+            Self::Nats(_) => "FV-2101",
+            Self::Stream(error) => error.code(),
+            Self::Broker(_) => "FV-2202",
+            Self::Keep(_) => "FV-2203",
+            Self::Chain(error) => match error {
+                ChainError::StreamLost { .. } => "FV-2301",
+                ChainError::LostAcknowledged { .. } => "FV-2302",
+                ChainError::TailGone { .. } => "FV-2303",
+                ChainError::Alien { .. } => "FV-2304",
+                ChainError::Fenced { .. } => "FV-2305",
+                ChainError::Refused { .. } => "FV-2306",
+                ChainError::TooLarge { .. } => "FV-2307",
+            },
+            Self::Encode(_) => "FV-3101",
+            Self::Template(_) => "FV-3102",
+            Self::NoRoom { .. } => "FV-2102",
+            Self::Show(_) => "FV-3103",
+            Self::Stage(_) => "FV-3199",
+        }
+    }
+
+    /// What to do; sentences.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Source(error) => error.hint.clone(),
+            Self::Nats(_) => Some("Check `nats.url`, and that the server runs.".into()),
+            Self::Stream(error) => Some(error.hint().into()),
+            Self::Broker(_) | Self::Keep(_) => Some("Look at the nats server's log.".into()),
+            Self::Chain(error) => Some(error.hint().into()),
+            Self::Encode(EncodeError::TooLarge { .. }) => Some(
+                "Raise `max_payload` of the nats server. Nothing was skipped: the source's log is kept from there."
+                    .into(),
+            ),
+            Self::Encode(EncodeError::NoKey { .. }) => {
+                Some("Give the table a primary key, or say `keyless: whole_row`.".into())
+            }
+            Self::Encode(_) => Some("Nothing was skipped: the source's log is kept from there.".into()),
+            Self::NoRoom { .. } => Some("Raise `max_payload` of the nats server.".into()),
+            Self::Template(_) | Self::Show(_) | Self::Stage(_) => None,
+        }
+    }
+}

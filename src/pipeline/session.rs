@@ -1,0 +1,230 @@
+//! One session: from finding the place to the last word.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use figvine_change::{Batch, Connector, Durable, Position, Source};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::Ledger;
+use super::{Pipeline, PipelineError, Until};
+use crate::checkpoint::Writer;
+use crate::event::{Encoder, Events};
+use crate::stream::keeper::{Keeper, Key};
+use crate::stream::{Broker, JetStream, Publisher, Stored, ensure, resume};
+use crate::telemetry::{Phase, SourceTelemetry, seconds_since};
+
+/// Batches that wait for the chain. Its window holds thousands of events more.
+const BATCHES_AHEAD: usize = 2;
+/// What the chain adds to an event: the two headers of the expectation, with the stream's name.
+const CHAIN_HEADERS: usize = 128;
+/// An event smaller than this cannot carry its own headers.
+const LEAST_PAYLOAD: usize = 4096;
+/// How often the retained log is measured.
+const RETENTION_EVERY: Duration = Duration::from_secs(15);
+
+/// Runs a session to its end. `streamed` is set once everything was reached.
+pub(super) async fn run<C: Connector + 'static>(
+    pipeline: &Pipeline<C>,
+    until: &mut Option<Until>,
+    stop: &CancellationToken,
+    streamed: &mut bool,
+) -> Result<(), PipelineError> {
+    pipeline.telemetry.phase(Phase::Starting);
+    let begun = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        begun = Box::pin(begin(pipeline, until)) => begun?,
+    };
+    *streamed = true;
+    let goal = match until {
+        Some(Until::Position(position)) => Some(position.clone()),
+        Some(Until::Now) | None => None,
+    };
+    Box::pin(begun.stream(pipeline, goal, stop)).await
+}
+
+/// Everything in place, nothing read yet.
+struct Begun<S> {
+    source: S,
+    encoder: Encoder,
+    publisher: Publisher<JetStream>,
+    keeper: Keeper<Key>,
+    ledger: Ledger,
+    stored: watch::Sender<Stored>,
+    durable: watch::Sender<Option<Position>>,
+}
+
+/// Finds the place in the stream and in the log.
+async fn begin<C: Connector>(
+    pipeline: &Pipeline<C>,
+    until: &mut Option<Until>,
+) -> Result<Begun<C::Source>, PipelineError> {
+    let Pipeline { connector, events, stream, nats, telemetry, .. } = pipeline;
+    let client = nats.client(&format!("figvine {}", events.source)).await?;
+    let context = jetstream::new(client);
+    // First what an earlier run kept: a stream made anew must not hide that one is gone.
+    let key = Key::open(&context, stream).await?;
+    let setup = ensure(&context, stream).await?;
+    let mut keeper = Keeper::new(key, stream, setup.stream_id.clone());
+    let kept = keeper.read().await?;
+    let mut broker = JetStream::new(nats.clone(), context, stream.name.as_str());
+    let tail = broker.tail().await?;
+    let resumed = resume(&tail, kept.as_ref(), stream)?;
+
+    // Asked once: what is committed while we wait for a source or a stream is not waited for.
+    if *until == Some(Until::Now) {
+        *until = Some(Until::Position(connector.newest().await?));
+    }
+    let (durable, released) = Durable::channel();
+    let source = connector.open(resumed.from, released).await?;
+    let max_payload = setup.max_payload.saturating_sub(CHAIN_HEADERS + stream.name.len());
+    if max_payload < LEAST_PAYLOAD {
+        return Err(PipelineError::NoRoom { max_payload: setup.max_payload });
+    }
+    let writer = Writer::fresh();
+    let encoder = Encoder::new(events, source.engine(), &writer, max_payload)?;
+    tracing::info!(
+        source = %events.source, stream = %stream.name, sequence = tail.last_seq, position = %source.started_at(),
+        "streaming"
+    );
+    let stored = Stored { sequence: tail.last_seq, position: Some(source.started_at().clone()) };
+    Ok(Begun {
+        encoder,
+        publisher: Publisher::new(broker, stream, writer, &tail, Arc::clone(telemetry)),
+        keeper,
+        ledger: Ledger::new(Arc::clone(telemetry), tail.last_seq),
+        stored: watch::Sender::new(stored),
+        durable,
+        source,
+    })
+}
+
+impl<S: Source> Begun<S> {
+    /// Streams to the end, and closes: intake first, then the chain, the checkpoint, the source.
+    async fn stream<C: Connector<Source = S> + 'static>(
+        self,
+        pipeline: &Pipeline<C>,
+        goal: Option<Position>,
+        stop: &CancellationToken,
+    ) -> Result<(), PipelineError> {
+        let Self { mut source, mut encoder, publisher, keeper, ledger, stored, durable } = self;
+        let (sender, events) = mpsc::channel(BATCHES_AHEAD);
+        let ledger = Arc::new(ledger);
+        let following = (Arc::clone(&ledger), stored.subscribe());
+        let kept = stored.subscribe();
+
+        let mut beside = JoinSet::new();
+        beside.spawn(watch_retention(Arc::clone(&pipeline.connector), Arc::clone(&pipeline.telemetry)));
+        let mut chain = JoinSet::new();
+        chain.spawn(async move { publisher.run(events, stored).await });
+        let mut behind = JoinSet::new();
+        behind.spawn(keeper.run(kept, durable));
+        behind.spawn(async move { following.0.follow(following.1).await });
+
+        let reader = Reader { pipeline, ledger: &ledger, goal: goal.as_ref(), stop };
+        let read = reader.run(&mut source, &mut encoder, sender).await;
+        // From here on nothing is read. The chain ends when all is stored, the keeper when the chain ends.
+        let chained = chain.join_next().await;
+        while behind.join_next().await.is_some() {}
+        source.close().await;
+
+        // Of two failures the chain's says more: the reader may only have found it gone.
+        match chained {
+            Some(Ok(chained)) => chained?,
+            Some(Err(stage)) => return Err(PipelineError::Stage(stage)),
+            None => {}
+        }
+        read
+    }
+}
+
+/// The first stage: reads, encodes, hands on.
+struct Reader<'a, C> {
+    pipeline: &'a Pipeline<C>,
+    ledger: &'a Ledger,
+    goal: Option<&'a Position>,
+    stop: &'a CancellationToken,
+}
+
+impl<C: Connector> Reader<'_, C> {
+    /// Until the goal, the end, or a failure. Dropping `sender` tells the chain that no more comes.
+    async fn run(
+        &self,
+        source: &mut C::Source,
+        encoder: &mut Encoder,
+        sender: mpsc::Sender<Events>,
+    ) -> Result<(), PipelineError> {
+        if self.is_there(Some(source.started_at())) {
+            return Ok(());
+        }
+        let mut size = 0;
+        loop {
+            let batch = tokio::select! {
+                biased;
+                // The end first: whoever stops wants no more rows.
+                () = self.stop.cancelled() => return Ok(()),
+                // Then a chain that is gone: what is read cannot go anywhere.
+                () = sender.closed() => return Ok(()),
+                batch = source.next() => match batch? {
+                    Some(batch) => batch,
+                    None => return Err(ended(&self.pipeline.events.source)),
+                },
+            };
+            self.note(&batch);
+            // As large as the last one was: batches of a busy source are alike.
+            let mut events = Events { bytes: Vec::with_capacity(size), ..Events::default() };
+            let encoded = encoder.encode(&batch, &mut events);
+            size = events.bytes.len();
+            let end = events.end.clone();
+            // On a change that has no event those before it still go.
+            let outcome = encoded.map(|encoded| self.ledger.read(encoded));
+            if sender.send(events).await.is_err() {
+                return Ok(());
+            }
+            outcome?;
+            if self.is_there(end.as_ref()) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn is_there(&self, reached: Option<&Position>) -> bool {
+        let there = self.goal.zip(reached);
+        there.is_some_and(|(goal, reached)| self.pipeline.connector.is_reached(goal, reached))
+    }
+
+    fn note(&self, batch: &Batch) {
+        if let Some(written_at) = batch.written_at {
+            self.pipeline.telemetry.source_lag(seconds_since(written_at));
+        }
+    }
+}
+
+/// The server ended the stream in order: it is going away.
+fn ended(source: &str) -> PipelineError {
+    PipelineError::Source(figvine_change::SourceError {
+        kind: figvine_change::SourceErrorKind::Unreachable,
+        code: "FV-1102",
+        what: format!("the server of source {source} ended the stream"),
+        hint: None,
+        source: None,
+    })
+}
+
+/// Measures the log that the server keeps for us.
+async fn watch_retention<C: Connector>(connector: Arc<C>, telemetry: Arc<SourceTelemetry>) {
+    let mut tick = tokio::time::interval(RETENTION_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tick.tick().await;
+        match connector.retention().await {
+            Ok(Some(retention)) => telemetry.retained(retention.bytes, retention.safe_ratio),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(code = error.code, %error, "the retained log cannot be measured"),
+        }
+    }
+}
