@@ -128,7 +128,7 @@ impl ChainError {
             }
             Self::TailGone { .. } => "Give the stream a longer max_age, and delete the source's slot to begin anew.",
             Self::Alien { .. } => {
-                "Give the source a stream of its own, or set adopt: true to go on behind what others wrote."
+                "Give the source a stream of its own. With adopt: true one is taken over that figvine has never written to."
             }
             Self::Fenced { .. } => {
                 "Stop the other one: only one figvine, and no other publisher, may write to a source's stream."
@@ -194,7 +194,8 @@ impl Doubt {
 }
 
 impl<B: Broker> Publisher<B> {
-    /// Goes on behind `tail`, as `writer`: the one that stands in the events' checkpoints.
+    /// Goes on behind `tail`, the one that [`super::resume`] decided by, as `writer`: the one that stands
+    /// in the events' checkpoints.
     pub fn new(broker: B, settings: &Settings, writer: Writer, tail: &Tail, telemetry: Arc<SourceTelemetry>) -> Self {
         let limits = Limits {
             messages: settings.window_messages.max(1),
