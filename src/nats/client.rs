@@ -12,11 +12,15 @@ use super::{Auth, CONNECT_TIMEOUT, NatsError, NatsErrorKind, Settings, credentia
 impl Settings {
     /// The servers' addresses.
     pub(super) fn addresses(&self) -> Result<Vec<ServerAddr>, NatsError> {
-        let addresses = self
-            .urls
-            .iter()
-            .map(|url| url.parse::<ServerAddr>().map_err(|e| NatsError::refused("nats.url is no address").because(e)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut addresses = Vec::with_capacity(self.urls.len());
+        for url in &self.urls {
+            let address: ServerAddr =
+                url.parse().map_err(|e| NatsError::refused("nats.url is no address of a server").because(e))?;
+            if address.host().is_empty() {
+                return Err(NatsError::refused("nats.url names no host"));
+            }
+            addresses.push(address);
+        }
         if addresses.is_empty() { Err(NatsError::refused("nats.url names no server")) } else { Ok(addresses) }
     }
 
