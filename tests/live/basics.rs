@@ -42,7 +42,9 @@ async fn each_operation_becomes_an_event_in_the_order_of_the_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_source_still_releases_its_log() {
     let world = World::start().await;
-    world.run_sql("create schema other; create table orders(id int primary key); create table other.noise(t text)").await;
+    world
+        .run_sql("create schema other; create table orders(id int primary key); create table other.noise(t text)")
+        .await;
     let bridge = world.bridge();
     wait_for("the slot", SOON, async || world.confirmed().await).await.expect("a slot");
     world.run_sql("insert into orders values (1)").await;
