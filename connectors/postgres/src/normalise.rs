@@ -224,11 +224,16 @@ impl Normaliser {
                         place: "inside a transaction",
                     });
                 }
-                // It stands for itself: a transaction of one change, that ends right behind the record's first byte
-                // (the next record cannot begin there).
-                let end = Lsn(lsn.saturating_add(1));
-                if self.is_wanted_message(&prefix) && self.passed.is_none_or(|(at, _)| at != Lsn(lsn)) {
-                    self.begin(Lsn(lsn), sent_at, 0)?;
+                // `lsn` is the end of its record, where the next one may begin, a commit for instance: a session
+                // that started behind `lsn` would not be sent that transaction. It stands for itself, as a
+                // transaction of one change; its own place is the last byte of its record, where no other begins.
+                let end = Lsn(lsn);
+                if self.is_wanted_message(&prefix) {
+                    let whole_from = self.reached;
+                    self.begin(Lsn(lsn.saturating_sub(1)), sent_at, 0)?;
+                    if let Some(open) = &mut self.open {
+                        open.transaction.start = self.log.at(whole_from);
+                    }
                     self.push(0, 1, Body::Message { prefix, content }, cells_before, out);
                     self.commit(end, sent_at, out)?;
                 } else {

@@ -143,6 +143,10 @@ pub(crate) const WORKLOADS: &[Workload] = &[
                    select pg_logical_emit_message(true, 'other', 'not wanted');
                    select pg_logical_emit_message(false, 'wanted', 'before its transaction');
                    insert into t values (2); commit"),
+            First("begin; insert into t values (3); select pg_logical_emit_message(false, 'wanted', 'right before a commit');
+                   commit"),
+            First("begin; insert into t values (4); select pg_logical_emit_message(false, 'figvine.heartbeat', '');
+                   commit"),
             First("select pg_logical_emit_message(true, 'wanted', 'alone')"),
             First("select pg_logical_emit_message(true, 'figvine.heartbeat', 'x')"),
             First("select pg_logical_emit_message(false, 'figvine.heartbeat', '')"),

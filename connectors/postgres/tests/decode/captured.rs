@@ -117,7 +117,8 @@ pub(crate) fn sent_from(frames: &[Bytes], from: Lsn) -> Vec<Bytes> {
                 Vec::new()
             }
             Message::Logical { transactional: false, lsn, .. } => {
-                is_sent = *lsn >= from.0;
+                // Its record ends there.
+                is_sent = *lsn > from.0;
                 Vec::new()
             }
             Message::Relation(relation) => {
