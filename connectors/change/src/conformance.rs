@@ -6,7 +6,7 @@
 //! transactions that touch those tables; and `elsewhere`, which moves the
 //! server's log without touching them.
 //!
-//! ```ignore
+//! ```text
 //! #[tokio::test]
 //! async fn the_connector_keeps_its_contract() {
 //!     let (connector, database) = ...;

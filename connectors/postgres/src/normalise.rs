@@ -264,7 +264,8 @@ impl Normaliser {
             end: None,
             origin: None,
         };
-        self.open = Some(Open { transaction, commit_lsn, next_ordinal: 0, index: None, passed, passed_shapes: Vec::new() });
+        self.open =
+            Some(Open { transaction, commit_lsn, next_ordinal: 0, index: None, passed, passed_shapes: Vec::new() });
         Ok(())
     }
 

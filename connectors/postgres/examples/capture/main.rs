@@ -47,7 +47,8 @@ async fn main() -> Result<()> {
         let clients = [connect(&server, &database, &mut tasks).await?, connect(&server, &database, &mut tasks).await?];
         clients[0].batch_execute(workload.schema).await?;
 
-        let recorded = tokio::time::timeout(DEADLINE, record(&server, &database, workload.steps, &clients, &admin)).await;
+        let recorded =
+            tokio::time::timeout(DEADLINE, record(&server, &database, workload.steps, &clients, &admin)).await;
         let frames = recorded.map_err(|_| format!("{}: the server took too long", workload.name))??;
         tokio::fs::write(Path::new(&folder).join(format!("{}.bin", workload.name)), &frames).await?;
     }
@@ -67,7 +68,13 @@ async fn connect(server: &str, database: &str, tasks: &mut JoinSet<()>) -> Resul
 }
 
 /// Runs the steps; behind each waits until the server has read its log so far.
-async fn record(server: &str, database: &str, steps: &[Step], clients: &[Client; 2], watcher: &Client) -> Result<Vec<u8>> {
+async fn record(
+    server: &str,
+    database: &str,
+    steps: &[Step],
+    clients: &[Client; 2],
+    watcher: &Client,
+) -> Result<Vec<u8>> {
     let mut session = Session::open(server, database).await?;
     session.command("CREATE_REPLICATION_SLOT capture TEMPORARY LOGICAL pgoutput NOEXPORT_SNAPSHOT").await?;
     session.replicate().await?;

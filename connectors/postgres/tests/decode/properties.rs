@@ -31,7 +31,6 @@ fn assert_in_order(context: &str, batches: &[Batch]) {
     }
     assert_eq!(ended.len(), counts.len(), "{context}: every transaction has one last change");
 
-
     let identities: Vec<_> = all.iter().filter(|c| !c.is_shape).map(|c| (&c.transaction, c.ordinal, c.part)).collect();
     let distinct: BTreeSet<_> = identities.iter().collect();
     assert_eq!(distinct.len(), identities.len(), "{context}: an identity is given to one change only");
