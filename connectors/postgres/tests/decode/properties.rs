@@ -39,6 +39,8 @@ fn assert_in_order(context: &str, batches: &[Batch]) {
     assert!(sequences.is_sorted(), "{context}: {sequences:?}");
     for batch in batches {
         assert!(batch.end.is_some() || !batch.changes.is_empty(), "{context}: a batch that says nothing");
+        let used: BTreeSet<u32> = batch.changes.iter().map(|change| change.transaction).collect();
+        assert_eq!(used.len(), batch.transactions.len(), "{context}: a batch has the transactions of its changes");
     }
 }
 
@@ -143,7 +145,7 @@ proptest! {
         ),
     ) {
         let frames: Vec<Bytes> = messages.iter().map(|(kind, body)| {
-            framed(&[&[b'w'], &[0; 24][..], &[*kind], body].concat())
+            framed(&[b"w", &[0; 24][..], &[*kind], body].concat())
         }).collect();
         read_anything(&frames);
         read_anything(&[frames.concat().into()]);

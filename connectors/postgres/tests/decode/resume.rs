@@ -119,6 +119,36 @@ fn a_keepalive_from_before_the_beginning_moves_nothing() {
     }
 }
 
+#[test]
+fn a_keepalive_inside_a_transaction_does_not_end_it() {
+    let all = frames(&capture("long_transaction"));
+    let mut keepalive = all.iter().find(|frame| frame[5] == b'k').expect("a keepalive").to_vec();
+    keepalive[6..14].copy_from_slice(&u64::MAX.to_be_bytes());
+    let chunk = [&all[..100], &[keepalive.into()]].concat();
+    let batches = read(&mut session(&beginning()), &chunk, [50, 50]);
+    let behind_begin = batches.iter().skip_while(|batch| batch.changes.is_empty());
+    let ends: Vec<_> = behind_begin.filter_map(|batch| batch.end.as_ref()).collect();
+    assert!(ends.is_empty(), "{ends:?}");
+}
+
+#[test]
+fn the_log_holds_a_transaction_whole_from_its_start() {
+    for name in CAPTURES {
+        let frames = frames(&capture(name));
+        let batches = read(&mut session(&beginning()), &frames, []);
+        let all = seen(&batches);
+        for transaction in batches.iter().flat_map(|batch| &batch.transactions) {
+            let of = |all: &[Seen]| -> Vec<Seen> {
+                let of = |seen: &&Seen| *seen.transaction == *transaction.position && !seen.is_shape;
+                all.iter().filter(of).cloned().collect()
+            };
+            let start = Position::between(transaction.start.clone());
+            let again = seen(&read(&mut session(&start), &sent_from(&frames, lsn(&start)), []));
+            assert_eq!(of(&again), of(&all), "{name} from {start}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
