@@ -135,8 +135,15 @@ impl Connector for Postgres {
         }
         let mut session = self.session().await?;
         let system = session.identify().await?;
+        let log = LogId { system: system.id, timeline: system.timeline };
+        // What is lost is said before anything is changed. A publication stands before its slot: the log from the slot's
+        // beginning on is read as the catalogue was at each place.
+        let place = slot::place(config, &catalogue, &server, log, from.as_ref()).await?;
         publication::ensure(config, &self.globs, &catalogue, &server).await?;
-        let place = slot::place(config, &catalogue, &server, &mut session, system, from.as_ref()).await?;
+        let place = match place {
+            Some(place) => place,
+            None => slot::create(config, &catalogue, &server, &mut session, log).await?,
+        };
         let begun = session.replicate(&config.slot, &config.publication, place.from).await;
         let session = begun.map_err(|error| self.not_begun(error, from.is_some()))?;
         tracing::info!(slot = %config.slot, from = %place.from, timeline = place.log.timeline, "reading the log");

@@ -8,7 +8,7 @@ use crate::catalogue::{Catalogue, Server, Slot};
 use crate::config::Config;
 use crate::error::{Told, failure};
 use crate::lsn::{LogId, Lsn};
-use crate::session::{Lasts, Session, System};
+use crate::session::{Lasts, Session};
 use figvine_change::Position;
 
 /// Where the session begins.
@@ -18,31 +18,28 @@ pub(crate) struct Place {
     pub(crate) from: Lsn,
 }
 
-/// Finds the place to read from; makes the slot at the very first start.
+/// Finds the place to read from; `None` when nothing was ever read and there is no slot: time to [`create`] one.
 pub(crate) async fn place(
     config: &Config,
     catalogue: &Catalogue,
     server: &Server,
-    session: &mut Session,
-    system: System,
+    log: LogId,
     from: Option<&Position>,
-) -> Result<Place, SourceError> {
-    let log = LogId { system: system.id, timeline: system.timeline };
+) -> Result<Option<Place>, SourceError> {
     let slot = catalogue.slot(&config.slot, server.version).await?;
     let from = from.map(|position| wanted_place(position, log, slot.as_ref())).transpose()?;
-    let name = &config.slot;
+    let (name, source) = (&config.slot, &config.source);
     let Some(slot) = slot else {
-        if from.is_some() {
-            return Err(lost(format!(
+        return match from {
+            Some(_) => Err(lost(format!(
                 "slot {name} is gone: the log behind the last stored change may be gone with it"
             ))
             .hint(format!(
-                "Figvine does not go on behind a gap by itself. To begin anew, delete the stream (or use another) \
-                     and its checkpoint, then start again: slot {name} is created then."
-            )));
-        }
-        let created = create(config, catalogue, server, session).await?;
-        return Ok(Place { log, from: created });
+                "Figvine does not go on behind a gap by itself. To begin anew, remove the stream (or use another), \
+                         say `figvine position set --source {source} none --force`, and start again."
+            ))),
+            None => Ok(None),
+        };
     };
     let confirmed = usable(config, &slot)?;
     match from {
@@ -50,9 +47,12 @@ pub(crate) async fn place(
         Some(from) if from < confirmed => Err(lost(format!(
             "slot {name} was moved on to {confirmed}, behind {from} where we stopped: what lies between is gone"
         ))
-        .hint("Something else read through the slot, or it was advanced by hand. Read the tables again, or begin anew with another stream.")),
-        Some(from) => Ok(Place { log, from }),
-        None => Ok(Place { log, from: confirmed }),
+        .hint(
+            "Something else read through the slot, or it was advanced by hand. Read the tables again, or begin \
+             anew with another stream.",
+        )),
+        Some(from) => Ok(Some(Place { log, from })),
+        None => Ok(Some(Place { log, from: confirmed })),
     }
 }
 
@@ -134,12 +134,14 @@ pub(crate) fn busy(name: &str, pid: Option<i32>) -> SourceError {
         .hint("Another Figvine, or another program, reads through this slot. Two sources need two slots.")
 }
 
-async fn create(
+/// Makes the slot: at the very first start.
+pub(crate) async fn create(
     config: &Config,
     catalogue: &Catalogue,
     server: &Server,
     session: &mut Session,
-) -> Result<Lsn, SourceError> {
+    log: LogId,
+) -> Result<Place, SourceError> {
     let name = &config.slot;
     let lasts = match (config.slot_is_passing, server.in_recovery) {
         (true, _) => Lasts::Session,
@@ -149,7 +151,7 @@ async fn create(
     match session.create_slot(name, server.version, lasts).await {
         Ok(lsn) => {
             tracing::info!(slot = %name, %lsn, "slot created");
-            Ok(lsn)
+            Ok(Place { log, from: lsn })
         }
         Err(error) if error.code == "FV-1121" => {
             let blocker = catalogue.oldest_transaction().await?;
