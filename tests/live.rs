@@ -7,4 +7,5 @@ mod live {
     pub(crate) mod harness;
 
     mod basics;
+    mod values;
 }
