@@ -7,4 +7,6 @@ mod live {
     pub(crate) mod harness;
 
     mod basics;
+    mod tables;
+    mod values;
 }

@@ -42,6 +42,8 @@ pub(crate) struct Event {
     pub(crate) subject: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Value,
+    /// The body as it stands in the stream.
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Event {
@@ -52,6 +54,11 @@ impl Event {
     /// `insert`, `update` ...
     pub(crate) fn op(&self) -> &str {
         self.body["op"].as_str().unwrap_or_default()
+    }
+
+    /// The body's text: digits and order as they stand in the stream.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.payload).expect("a body of UTF-8")
     }
 
     /// `schema.table`
@@ -186,7 +193,8 @@ pub(crate) async fn events(context: &jetstream::Context, stream: &str) -> Vec<Ev
             headers.insert(name.to_string(), values.first().map(ToString::to_string).unwrap_or_default());
         }
         let body = serde_json::from_slice(&message.payload).expect("a body of JSON");
-        events.push(Event { sequence, subject: message.subject.to_string(), headers, body });
+        let payload = message.payload.to_vec();
+        events.push(Event { sequence, subject: message.subject.to_string(), headers, body, payload });
         if sequence >= state.last_sequence {
             break;
         }

@@ -62,6 +62,7 @@ pub(crate) struct TableFacts {
     pub(crate) identity: char,
     /// `pg_class.relpersistence`: p permanent, u unlogged.
     pub(crate) persistence: char,
+    /// A deferrable one does not count: PostgreSQL does not take it for an identity.
     pub(crate) has_primary_key: bool,
     /// With identity `i`: whether the index is still there.
     pub(crate) has_identity_index: bool,
@@ -175,7 +176,7 @@ impl Catalogue {
     pub(crate) async fn tables(&self) -> Result<Vec<TableFacts>, SourceError> {
         let query = "
             select n.nspname::text, c.relname::text, c.relkind, c.relreplident, c.relpersistence,
-                   exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary),
+                   exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary and i.indimmediate),
                    exists (select from pg_index i where i.indrelid = c.oid and i.indisreplident),
                    array(select pn.nspname || '.' || pc.relname
                          from pg_partition_ancestors(c.oid) with ordinality as a(relid, at)
@@ -248,11 +249,12 @@ impl Catalogue {
             }
         }
         if let Some(table) = wanted.primary_key {
-            // The columns behind `indnkeyatts` are only included.
+            // The columns behind `indnkeyatts` are only included. A deferrable key is none: within a statement two
+            // rows may have the same, so that it does not tell them apart.
             let query = "select a.attname::text from pg_index i
                          cross join lateral unnest(i.indkey) with ordinality as k(attnum, at)
                          join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-                         where i.indrelid = $1 and i.indisprimary and i.indisvalid and k.at <= i.indnkeyatts";
+                         where i.indrelid = $1 and i.indisprimary and i.indimmediate and i.indisvalid and k.at <= i.indnkeyatts";
             let rows =
                 self.client.query(query, &[&table]).await.map_err(|e| of_query(e, "asking for a primary key"))?;
             facts.primary_keys.insert(table, rows.iter().map(|row| row.get(0)).collect());

@@ -21,7 +21,7 @@ pub(crate) use stream::Replication;
 
 /// What makes the text of values the same on every server and in every session,
 /// whatever the database's or the role's own settings are.
-pub(crate) const DETERMINISTIC: [(&str, &str); 7] = [
+pub(crate) const DETERMINISTIC: [(&str, &str); 9] = [
     ("client_encoding", "UTF8"),
     ("datestyle", "ISO"),
     ("intervalstyle", "iso_8601"),
@@ -29,6 +29,9 @@ pub(crate) const DETERMINISTIC: [(&str, &str); 7] = [
     ("timezone", "UTC"),
     ("lc_monetary", "C"),
     ("bytea_output", "hex"),
+    // How names are written: values of regclass and its kin, and the types of columns.
+    ("search_path", "pg_catalog"),
+    ("quote_all_identifiers", "off"),
 ];
 
 /// A session, between commands.

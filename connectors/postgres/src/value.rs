@@ -3,7 +3,8 @@
 //! pgoutput sends each value as the text that the type's output function gives.
 //! That text depends on settings; the codecs here expect it under `datestyle =
 //! ISO`, `intervalstyle = iso_8601`, `extra_float_digits = 3`, `timezone = UTC`,
-//! `lc_monetary = C`, `bytea_output = hex` and `client_encoding = UTF8`.
+//! `lc_monetary = C`, `bytea_output = hex`, `search_path = pg_catalog`,
+//! `quote_all_identifiers = off` and `client_encoding = UTF8`.
 //!
 //! ```text
 //!   pg_type, pg_attribute ──> TypeRow ──> Types ──> one ValueCodec per column
