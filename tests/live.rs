@@ -5,6 +5,8 @@
 
 mod live {
     pub(crate) mod harness;
+    pub(crate) mod journal;
 
     mod basics;
+    mod order;
 }
