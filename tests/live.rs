@@ -8,5 +8,7 @@ mod live {
     pub(crate) mod journal;
 
     mod basics;
+    mod kills;
     mod order;
+    mod outages;
 }
