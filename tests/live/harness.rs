@@ -299,7 +299,7 @@ pub(crate) async fn last_sequence(world: &World) -> Option<u64> {
 /// Waits until the stream has grown by so many messages, while `bridge` runs.
 pub(crate) async fn wait_growth(world: &World, bridge: &mut Bridge, growth: u64) {
     let before = wait_for("the stream", SOON, async || last_sequence(world).await).await.expect("the stream");
-    let waited = wait_for("the stream to grow", SOON, async || {
+    let waited = wait_for("the stream to grow", LONG, async || {
         bridge.must_run();
         last_sequence(world).await.filter(|now| *now >= before + growth)
     });
