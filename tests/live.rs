@@ -5,8 +5,12 @@
 
 mod live {
     pub(crate) mod harness;
+    pub(crate) mod journal;
 
     mod basics;
     mod tables;
     mod values;
+    mod kills;
+    mod order;
+    mod outages;
 }

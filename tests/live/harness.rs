@@ -174,6 +174,27 @@ pub(crate) async fn finish(command: Command) -> Finished {
     }
 }
 
+/// Hands the headers of all messages of our stream to `look`, in order, each with its sequence.
+pub(crate) async fn each_header(world: &World, mut look: impl FnMut(u64, &async_nats::HeaderMap)) {
+    let mut stream = world.jetstream().await.get_stream(STREAM).await.expect("the stream");
+    let state = stream.info().await.expect("its state").state.clone();
+    if state.messages == 0 {
+        return;
+    }
+    let config =
+        OrderedConfig { deliver_policy: DeliverPolicy::All, headers_only: true, ..OrderedConfig::default() };
+    let consumer = stream.create_consumer(config).await.expect("a consumer");
+    let mut messages = consumer.messages().await.expect("messages");
+    while let Some(message) = tokio::time::timeout(SOON, messages.next()).await.expect("the next message in time") {
+        let message = message.expect("a message");
+        let sequence = message.info().expect("its place").stream_sequence;
+        look(sequence, message.headers.as_ref().expect("headers"));
+        if sequence >= state.last_sequence {
+            break;
+        }
+    }
+}
+
 /// All events of a stream.
 pub(crate) async fn events(context: &jetstream::Context, stream: &str) -> Vec<Event> {
     let mut stream = context.get_stream(stream).await.expect("the stream");
@@ -236,6 +257,20 @@ impl Bridge {
         self.child.wait().expect("collects figvine");
     }
 
+    /// The most memory that it ever held, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("figvine runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line VmHWM");
+        line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
+    }
+
+    /// Fails unless it runs.
+    pub(crate) fn must_run(&mut self) {
+        if let Some(status) = self.ended() {
+            panic!("figvine ended: {status}\n{}", self.log());
+        }
+    }
+
     /// Whether it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("asks for figvine")
@@ -260,6 +295,24 @@ impl Drop for Bridge {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The sequence of the stream's last message, 0 without any; `None` while nobody answers.
+pub(crate) async fn last_sequence(world: &World) -> Option<u64> {
+    let client = async_nats::connect(world.nats.url()).await.ok()?;
+    let stream = jetstream::new(client).get_stream(STREAM).await.ok()?;
+    Some(stream.cached_info().state.last_sequence)
+}
+
+/// Waits until the stream has grown by so many messages, while `bridge` runs.
+pub(crate) async fn wait_growth(world: &World, bridge: &mut Bridge, growth: u64) {
+    let before = wait_for("the stream", SOON, async || last_sequence(world).await).await.expect("the stream");
+    let waited = wait_for("the stream to grow", LONG, async || {
+        bridge.must_run();
+        last_sequence(world).await.filter(|now| *now >= before + growth)
+    });
+    let waited = waited.await.map(drop);
+    waited.unwrap_or_else(|e| panic!("{e} by {growth} from {before}\n{}", bridge.log()));
 }
 
 /// Waits until the stream holds at least so many messages.
