@@ -6,7 +6,9 @@ mod error;
 mod logs;
 mod man;
 mod position;
+mod render;
 mod run;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,6 +54,8 @@ enum Command {
     Check(check::Args),
     /// Run the bridge.
     Run(run::Args),
+    /// Show events as they are stored, from the stream.
+    Tail(tail::Args),
     /// Show or set where a source goes on.
     #[command(subcommand)]
     Position(position::Command),
@@ -71,6 +75,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     match command {
         Command::Check(args) => check::check(&load(&config)?, &args, output).await,
         Command::Run(args) => run::run(&load(&config)?, &args, output).await,
+        Command::Tail(args) => tail::tail(&load(&config)?, &args, output).await,
         Command::Position(command) => position::position(&load(&config)?, &command, output).await,
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
