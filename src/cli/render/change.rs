@@ -225,7 +225,8 @@ mod tests {
             let inner = members(outer[0].1).expect("an object");
             prop_assert_eq!(inner.len(), names.len());
             for (name, value) in &inner {
-                prop_assert_eq!(string(value).as_deref(), names.get(&**name).map(String::as_str));
+                let value = string(value);
+                prop_assert_eq!(value.as_deref(), names.get(&**name).map(String::as_str));
             }
             prop_assert_eq!(elements(outer[1].1).expect("an array"), vec![outer[0].1; 2]);
         }
