@@ -424,7 +424,7 @@ impl Summary {
         let proof = if self.is_proven() {
             let told = format!("{} row changes in {} transactions", counted.rows(), counted.transactions);
             let word = screen.paint(GREEN, "each change is there, once");
-            format!("{word}: PostgreSQL's own count of its log is {told}, as in the stream")
+            format!("{word}: PostgreSQL itself counts {told}, too")
         } else {
             screen.paint(RED, "the stream and the database differ")
         };

@@ -28,6 +28,8 @@ const VALUE_MAX: usize = 40;
 /// What column headings grow to, with the longest name seen.
 const TABLE_MAX: usize = 30;
 const KEY_MAX: usize = 24;
+/// A UUID is shown as a whole.
+const KEY_CUT: usize = 36;
 
 /// How text is shown, as a parameter of SGR (ECMA-48, 8.3.117).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +72,7 @@ impl Screen {
     fn new(width: usize, is_colourful: bool, shows_source: bool, zone: TimeZone) -> Self {
         let day = Timestamp::now().to_zoned(zone.clone()).date();
         let width = width.max(LEAST_WIDTH);
-        Self { width, is_colourful, shows_source, zone, day, transaction: None, table_width: 9, key_width: 6 }
+        Self { width, is_colourful, shows_source, zone, day, transaction: None, table_width: 11, key_width: 18 }
     }
 
     /// Columns of the output.
@@ -124,9 +126,10 @@ impl Screen {
         // As in the configuration, a name without a dot means the schema `public`.
         let table = change.table.strip_prefix("public.").filter(|name| !name.contains('.')).unwrap_or(&change.table);
         let name = if self.shows_source { format!("{}:{table}", change.source) } else { table.to_owned() };
-        let (name, key) = (shortened(&name, TABLE_MAX), shortened(&change.key, KEY_MAX.max(36)));
+        let (name, key) = (shortened(&name, TABLE_MAX), shortened(&change.key, KEY_CUT));
         self.table_width = self.table_width.max(width_of(&name)).min(TABLE_MAX);
-        self.key_width = self.key_width.max(width_of(&key).min(KEY_MAX));
+        // One long key is no reason to move all others.
+        self.key_width = self.key_width.max(Some(width_of(&key)).filter(|width| *width <= KEY_MAX).unwrap_or_default());
         let mut line = Line::default();
         line.push(DIM, time).push(PLAIN, "  ").push(style, sign).push(PLAIN, " ");
         line.push(style, &padded(&change.op, 6)).push(PLAIN, "  ");
@@ -352,6 +355,7 @@ mod tests {
     fn screen() -> Screen {
         let mut screen = Screen::new(100, false, false, TimeZone::UTC);
         screen.day = jiff::civil::date(2026, 11, 23);
+        (screen.table_width, screen.key_width) = (9, 6);
         screen
     }
 
