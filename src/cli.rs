@@ -56,7 +56,7 @@ enum Command {
     /// Run the bridge.
     Run(run::Args),
     /// Show events as they are stored, from the stream.
-    Tail(tail::Args),
+    Tail(Box<tail::Args>),
     /// See it at work: a busy shop on a throwaway PostgreSQL, a throwaway NATS, and the bridge; leaves nothing behind.
     Demo(demo::Args),
     /// Show or set where a source goes on.
