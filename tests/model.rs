@@ -2,6 +2,8 @@
 //!
 //! `FIGVINE_MODEL_SEED` repeats one run, `FIGVINE_MODEL_RUNS` sets how many there are.
 
+#![expect(clippy::unwrap_used, reason = "all of this is a test, and only functions marked as such are known to be")]
+
 /// The parts.
 mod model {
     pub(crate) mod broker;

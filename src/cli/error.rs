@@ -70,7 +70,11 @@ impl CliError {
         let mut causes = Vec::new();
         let mut source = self.source.as_deref().map(|source| source as &dyn Error);
         while let Some(cause) = source {
-            causes.push(cause.to_string());
+            let words = cause.to_string();
+            // Libraries often repeat their cause.
+            if !causes.last().is_some_and(|last: &String| last.ends_with(&words)) {
+                causes.push(words);
+            }
             source = cause.source();
         }
         match output {

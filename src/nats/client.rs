@@ -1,5 +1,7 @@
 //! The client library, set up from our settings: for streams, tails and KV.
 
+use std::error::Error;
+use std::io;
 use std::sync::Arc;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
@@ -10,11 +12,15 @@ use super::{Auth, CONNECT_TIMEOUT, NatsError, NatsErrorKind, Settings, credentia
 impl Settings {
     /// The servers' addresses.
     pub(super) fn addresses(&self) -> Result<Vec<ServerAddr>, NatsError> {
-        let addresses = self
-            .urls
-            .iter()
-            .map(|url| url.parse::<ServerAddr>().map_err(|e| NatsError::refused("nats.url is no address").because(e)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut addresses = Vec::with_capacity(self.urls.len());
+        for url in &self.urls {
+            let address: ServerAddr =
+                url.parse().map_err(|e| NatsError::refused("nats.url is no address of a server").because(e))?;
+            if address.host().is_empty() {
+                return Err(NatsError::refused("nats.url names no host"));
+            }
+            addresses.push(address);
+        }
         if addresses.is_empty() { Err(NatsError::refused("nats.url names no server")) } else { Ok(addresses) }
     }
 
@@ -69,6 +75,8 @@ impl Settings {
         let options = self.connect_options().await?.name(name);
         options.connect(addresses).await.map_err(|e| {
             let kind = match e.kind() {
+                // A certificate that does not hold will not hold the next time either.
+                _ if is_verdict_of_tls(&e) => NatsErrorKind::Refused,
                 ConnectErrorKind::ServerParse
                 | ConnectErrorKind::Authentication
                 | ConnectErrorKind::AuthorizationViolation => NatsErrorKind::Refused,
@@ -85,6 +93,18 @@ impl Settings {
             NatsError::new(kind, what).because(e)
         })
     }
+}
+
+/// rustls hands its verdicts (unknown authority, wrong name, alert) up as `InvalidData`.
+fn is_verdict_of_tls(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::InvalidData) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The servers as `host:port`, without what an address may hold beside it.
@@ -120,7 +140,10 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        assert!(settings("nats://").addresses().is_err() || settings("http://x").addresses().is_err());
+        for url in ["http://there", "nats://[", ""] {
+            let error = settings(url).addresses().expect_err(url);
+            assert_eq!(error.kind, NatsErrorKind::Refused);
+        }
         assert!(Settings { urls: vec![], ..settings("x") }.addresses().is_err());
     }
 }

@@ -246,3 +246,88 @@ impl AsyncWrite for Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::super::{Auth, Tls};
+    use super::*;
+
+    /// A server that says `first`, reads until our `PING`, says `then`, and hangs up when we do.
+    async fn server(first: &'static str, then: &'static str) -> (Settings, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("nats://{}", listener.local_addr().expect("an address"));
+        let task = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.expect("a client");
+            socket.write_all(first.as_bytes()).await.expect("written");
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"PING\r\n") && socket.read_buf(&mut heard).await.expect("read") > 0 {}
+            let _ = socket.write_all(then.as_bytes()).await;
+            String::from_utf8(heard).expect("text")
+        });
+        (Settings { urls: vec![url], auth: Auth::None, tls: Tls::default() }, task)
+    }
+
+    const INFO: &str = "INFO {\"version\":\"2.15.1\",\"max_payload\":1048576,\"headers\":true,\"later\":1}\r\n";
+
+    #[tokio::test]
+    async fn a_greeting_tells_who_we_are_and_keeps_what_comes_behind() {
+        let (mut settings, task) = server(INFO, "PING\r\nINFO {}\r\n+OK\r\nPONG\r\nMSG a").await;
+        settings.auth = Auth::User { user: "me".into(), password: "hush".into() };
+        let connection = Connection::open(&settings, "figvine S").await.expect("accepted");
+        assert_eq!(connection.info.max_payload, 1_048_576);
+        assert_eq!(&connection.unread[..], b"MSG a");
+        let heard = task.await.expect("it ends");
+        for part in [
+            r#""name":"figvine S""#,
+            r#""headers":true"#,
+            r#""no_responders":true"#,
+            r#""echo":false"#,
+            r#""verbose":false"#,
+            r#""user":"me","pass":"hush""#,
+        ] {
+            assert!(heard.contains(part), "{part} is missing in {heard}");
+        }
+        assert!(!format!("{connection:?}").contains("hush"));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_fatal_and_a_busy_server_is_not() {
+        for (words, kind) in [
+            ("-ERR 'Authorization Violation'\r\n", NatsErrorKind::Refused),
+            ("-ERR 'User Authentication Expired'\r\n", NatsErrorKind::Refused),
+            ("-ERR 'Authentication Timeout'\r\n", NatsErrorKind::Unreachable),
+            ("-ERR 'maximum connections exceeded'\r\n", NatsErrorKind::Unreachable),
+            ("", NatsErrorKind::Unreachable),
+            ("HTTP/1.1 400 Bad Request\r\n", NatsErrorKind::Protocol),
+        ] {
+            let (settings, _task) = server(INFO, words).await;
+            let error = Connection::open(&settings, "x").await.expect_err("not accepted");
+            assert_eq!(error.kind, kind, "{words:?}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_greet_as_nats_is_no_server_of_ours() {
+        for (first, kind) in [
+            ("+PONG\r\n", NatsErrorKind::Protocol),
+            ("INFO {\r\n", NatsErrorKind::Protocol),
+            ("INFO {\"headers\":false}\r\n", NatsErrorKind::Refused),
+            ("INFO {\"headers\":true,\"tls_required\":true}\r\nPONG\r\n", NatsErrorKind::Protocol),
+        ] {
+            let (settings, _task) = server(first, "").await;
+            let error = Connection::open(&settings, "x").await.expect_err("not accepted");
+            assert_eq!(error.kind, kind, "{first:?}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_next_server_is_tried_when_one_does_not_answer() {
+        let (mut settings, _task) = server(INFO, "PONG\r\n").await;
+        let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+        settings.urls.insert(0, format!("nats://{closed}"));
+        let connection = Connection::open(&settings, "x").await.expect("the second one");
+        assert!(settings.urls[1].ends_with(&connection.server));
+    }
+}

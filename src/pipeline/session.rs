@@ -14,13 +14,12 @@ use super::{Pipeline, PipelineError, Until};
 use crate::checkpoint::Writer;
 use crate::event::{Encoder, Events};
 use crate::stream::keeper::{Keeper, Key};
+use crate::stream::wire::CHAIN_BYTES;
 use crate::stream::{Broker, JetStream, Publisher, Stored, ensure, resume};
 use crate::telemetry::{Phase, SourceTelemetry, seconds_since};
 
 /// Batches that wait for the chain. Its window holds thousands of events more.
 const BATCHES_AHEAD: usize = 2;
-/// What the chain adds to an event: the two headers of the expectation, with the stream's name.
-const CHAIN_HEADERS: usize = 128;
 /// An event smaller than this cannot carry its own headers.
 const LEAST_PAYLOAD: usize = 4096;
 /// How often the retained log is measured.
@@ -81,7 +80,7 @@ async fn begin<C: Connector>(
     }
     let (durable, released) = Durable::channel();
     let source = connector.open(resumed.from, released).await?;
-    let max_payload = setup.max_payload.saturating_sub(CHAIN_HEADERS + stream.name.len());
+    let max_payload = setup.max_payload.saturating_sub(CHAIN_BYTES);
     if max_payload < LEAST_PAYLOAD {
         return Err(PipelineError::NoRoom { max_payload: setup.max_payload });
     }

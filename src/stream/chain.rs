@@ -128,7 +128,7 @@ impl ChainError {
             }
             Self::TailGone { .. } => "Give the stream a longer max_age, and delete the source's slot to begin anew.",
             Self::Alien { .. } => {
-                "Give the source a stream of its own, or set `adopt: true` to go on behind what others wrote."
+                "Give the source a stream of its own. With `adopt: true` one is taken over that figvine has never written to."
             }
             Self::Fenced { .. } => {
                 "Stop the other one: only one figvine, and no other publisher, may write to a source's stream."
@@ -194,7 +194,8 @@ impl Doubt {
 }
 
 impl<B: Broker> Publisher<B> {
-    /// Goes on behind `tail`, as `writer`: the one that stands in the events' checkpoints.
+    /// Goes on behind `tail`, the one that [`super::resume`] decided by, as `writer`: the one that stands
+    /// in the events' checkpoints.
     pub fn new(broker: B, settings: &Settings, writer: Writer, tail: &Tail, telemetry: Arc<SourceTelemetry>) -> Self {
         let limits = Limits {
             messages: settings.window_messages.max(1),
@@ -477,5 +478,117 @@ impl Link {
 fn tell(stored: &watch::Sender<Stored>, news: Option<Stored>) {
     if let Some(news) = news {
         stored.send_replace(news);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::telemetry::Telemetry;
+
+    fn link() -> Link {
+        Link {
+            stream: "S".into(),
+            stream_id: Some("id".into()),
+            writer: Writer::fresh(),
+            base: 10,
+            ack_timeout: Duration::from_secs(2),
+            telemetry: Telemetry::new().source("s"),
+            failures: 0,
+            random: 1,
+        }
+    }
+
+    fn by(writer: &Writer) -> Mark {
+        Mark::Checkpoint(Checkpoint::parse(&format!("1 {} 7", writer.as_str())).expect("valid"))
+    }
+
+    fn tail(last_seq: u64, last: Mark) -> Tail {
+        Tail { stream_id: Some("id".into()), last_seq, last }
+    }
+
+    fn window() -> Window {
+        let mut window = Window::new(10, Limits { messages: 10, bytes: 1000, ask_every: 64 });
+        let at = crate::event::EventAt { subject: 0, headers: 1, body: 1, end: 2 };
+        window.push(Events { bytes: b"s1s2s3".to_vec(), list: vec![at; 3], end: None });
+        let mut out = BytesMut::new();
+        for _ in 0..3 {
+            window.send("i", None, false, 1000, &mut out).expect("small");
+        }
+        window.rewind(11);
+        window
+    }
+
+    #[test]
+    fn a_tail_of_ours_is_gone_on_behind() {
+        let link = link();
+        for last_seq in [11, 12, 13] {
+            assert!(link.judge(&window(), &tail(last_seq, by(&link.writer))).is_ok());
+            assert!(link.judge(&window(), &tail(last_seq, Mark::Missing)).is_ok());
+        }
+        let window = Window::new(10, Limits { messages: 1, bytes: 1, ask_every: 1 });
+        for last in [by(&Writer::fresh()), Mark::Foreign, Mark::Missing] {
+            assert!(link.judge(&window, &tail(10, last)).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_tail_that_another_wrote_fences_us() {
+        let link = link();
+        for last in [by(&Writer::fresh()), Mark::Foreign] {
+            let error = link.judge(&window(), &tail(12, last)).expect_err("fenced");
+            assert!(matches!(error, ChainError::Fenced { sequence: 12, .. }));
+        }
+        let error = link.judge(&window(), &tail(14, Mark::Missing)).expect_err("fenced");
+        assert!(matches!(error, ChainError::Fenced { sequence: 14, .. }));
+    }
+
+    #[test]
+    fn a_tail_before_what_was_acknowledged_is_a_loss_and_another_mark_another_stream() {
+        let link = link();
+        let error = link.judge(&window(), &tail(10, by(&link.writer))).expect_err("lost");
+        assert!(matches!(error, ChainError::LostAcknowledged { acked: 11, last_seq: 10, .. }));
+        let other = Tail { stream_id: None, ..tail(12, by(&link.writer)) };
+        assert!(matches!(link.judge(&window(), &other), Err(ChainError::StreamLost { .. })));
+    }
+
+    #[test]
+    fn a_message_stored_elsewhere_than_expected_is_a_doubt() {
+        let (stored, _watching) = watch::channel(Stored::default());
+        let answer = Answer { asked: 12, outcome: Ok(13) };
+        let end = link().hear(&mut window(), answer, &stored).expect_err("a doubt");
+        assert!(matches!(end, End::Doubt(Doubt { reason: "order", .. })));
+    }
+
+    #[test]
+    fn each_refusal_has_its_meaning() {
+        let meaning = |code, err_code| match link().refused(7, Refusal { code, err_code, description: "words".into() })
+        {
+            End::Doubt(doubt) => (doubt.reason, doubt.slow, doubt.refused),
+            End::Fatal(error) => {
+                assert_eq!(error.to_string(), "stream S refuses us: words");
+                ("fatal", false, None)
+            }
+            End::Done => ("done", false, None),
+        };
+        assert_eq!(meaning(400, 10071), ("sequence", false, Some(7)));
+        assert_eq!(meaning(503, 10077), ("full", true, None));
+        assert_eq!(meaning(429, 10167), ("busy", false, None));
+        assert_eq!(meaning(503, 0), ("no_responders", false, None));
+        assert_eq!(meaning(500, 10001), ("refused", false, None));
+        for err_code in [10054, 10060, 10109] {
+            assert_eq!(meaning(400, err_code).0, "fatal");
+        }
+    }
+
+    #[test]
+    fn pauses_grow_to_a_second_and_are_longer_when_the_stream_is_full() {
+        let mut link = link();
+        for failure in 0..30 {
+            let bound = PAUSE_MAX.min(PAUSE_MIN * (1 << failure.min(10)));
+            assert!(link.pause(false) < bound);
+        }
+        assert_eq!(link.pause(true), PAUSE_FULL);
     }
 }

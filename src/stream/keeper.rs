@@ -276,3 +276,163 @@ impl Held {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::super::OnLoss;
+    use super::*;
+
+    #[derive(Debug, Default, Clone)]
+    struct Shelf(Arc<Mutex<(Option<Bytes>, u32)>>);
+
+    impl Shelf {
+        fn fail(&self, times: u32) {
+            self.0.lock().unwrap().1 = times;
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().0.clone().unwrap_or_default().to_vec()).unwrap()
+        }
+    }
+
+    impl Vault for Shelf {
+        async fn put(&mut self, value: Bytes) -> Result<(), KeepError> {
+            let mut shelf = self.0.lock().unwrap();
+            if shelf.1 > 0 {
+                shelf.1 -= 1;
+                return Err(KeepError { stream: "S".into(), what: "written", source: None });
+            }
+            shelf.0 = Some(value);
+            Ok(())
+        }
+
+        async fn get(&mut self) -> Result<Option<Bytes>, KeepError> {
+            Ok(self.0.lock().unwrap().0.clone())
+        }
+
+        async fn delete(&mut self) -> Result<(), KeepError> {
+            self.0.lock().unwrap().0 = None;
+            Ok(())
+        }
+    }
+
+    fn keeper(shelf: &Shelf, release_delay: Duration) -> Keeper<Shelf> {
+        let settings = Settings {
+            name: "S".into(),
+            source: "s".into(),
+            subjects: vec![],
+            replicas: 1,
+            max_age: None,
+            max_bytes: None,
+            compression: false,
+            adopt: false,
+            on_loss: OnLoss::Stop,
+            ack_timeout: Duration::from_secs(2),
+            window_messages: 1,
+            window_bytes: 1,
+            release_delay,
+        };
+        Keeper::new(shelf.clone(), &settings, "id")
+    }
+
+    fn at(sequence: u64) -> Stored {
+        Stored { sequence, position: Some(Position::between(format!("p{sequence}"))) }
+    }
+
+    struct Running {
+        shelf: Shelf,
+        stored: watch::Sender<Stored>,
+        durable: watch::Receiver<Option<Position>>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    fn running(release_delay: Duration) -> Running {
+        let shelf = Shelf::default();
+        let (stored, watching) = watch::channel(Stored::default());
+        let (moves, durable) = watch::channel(None);
+        let task = tokio::spawn(keeper(&shelf, release_delay).run(watching, moves));
+        Running { shelf, stored, durable, task }
+    }
+
+    async fn seconds(count: u64) {
+        tokio::time::sleep(Duration::from_millis(count * 1000 + 1)).await;
+    }
+
+    fn durable(running: &Running) -> Option<String> {
+        running.durable.borrow().as_ref().map(ToString::to_string)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_kept_reads_back() {
+        let running = running(Duration::ZERO);
+        running.stored.send_replace(at(7));
+        seconds(1).await;
+        let kept = keeper(&running.shelf, Duration::ZERO).read().await.expect("readable");
+        assert_eq!(kept, Some(Kept { stream_id: "id".into(), sequence: 7, position: Position::between("p7") }));
+        assert!(
+            running.shelf.text().starts_with(r#"{"version":1,"stream_id":"id","sequence":7,"position":"p7","at":"#)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_form_is_an_error_and_not_nothing() {
+        for text in [r#"{"version":2,"stream_id":"id","sequence":7,"position":"p"}"#, "nonsense", "{}"] {
+            let shelf = Shelf::default();
+            shelf.0.lock().unwrap().0 = Some(Bytes::from(text));
+            keeper(&shelf, Duration::ZERO).read().await.expect_err("unknown");
+        }
+        assert_eq!(keeper(&Shelf::default(), Duration::ZERO).read().await.expect("readable"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_durable_before_it_is_written() {
+        let running = running(Duration::ZERO);
+        running.shelf.fail(2);
+        running.stored.send_replace(at(7));
+        seconds(1).await;
+        assert_eq!((durable(&running), running.shelf.text()), (None, String::new()));
+        seconds(2).await;
+        assert_eq!(durable(&running).as_deref(), Some("p7"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_is_written_at_once_and_in_spite_of_a_failure() {
+        let running = running(Duration::ZERO);
+        running.stored.send_replace(at(7));
+        seconds(1).await;
+        running.stored.send_replace(at(8));
+        running.shelf.fail(1);
+        drop(running.stored);
+        running.task.await.expect("it ends");
+        assert!(running.shelf.text().contains(r#""sequence":8"#));
+        assert_eq!(running.durable.borrow().as_ref().map(ToString::to_string).as_deref(), Some("p8"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_release_delay_holds_the_source_back_and_no_longer() {
+        let running = running(Duration::from_secs(10));
+        for sequence in 1..=5 {
+            running.stored.send_replace(at(sequence));
+            seconds(1).await;
+        }
+        assert_eq!(durable(&running), None);
+        assert!(running.shelf.text().contains(r#""sequence":5"#));
+        seconds(7).await;
+        assert!(durable(&running).is_some_and(|p| p != "p5"));
+        seconds(10).await;
+        assert_eq!(durable(&running).as_deref(), Some("p5"));
+    }
+
+    #[tokio::test]
+    async fn a_position_set_by_hand_is_read_and_can_be_forgotten() {
+        let shelf = Shelf::default();
+        let mut keeper = keeper(&shelf, Duration::ZERO);
+        keeper.set(7, &Position::between("a")).await.unwrap();
+        let kept = keeper.read().await.unwrap().unwrap();
+        assert_eq!((kept.sequence, kept.position), (7, Position::between("a")));
+        keeper.forget().await.unwrap();
+        assert_eq!(keeper.read().await.unwrap(), None);
+    }
+}

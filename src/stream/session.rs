@@ -238,3 +238,75 @@ impl Session for Wire {
         poll_fn(|cx| self.poll_exchange(cx, out, answer_when_written)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::nats::Socket;
+
+    async fn pair() -> (Wire, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let ours = TcpStream::connect(address).await.expect("connected");
+        let (theirs, _) = listener.accept().await.expect("accepted");
+        let connection = Connection {
+            socket: Socket::Plain(ours),
+            info: nats::ServerInfo::default(),
+            unread: BytesMut::new(),
+            server: "there:4222".into(),
+        };
+        (Wire::new(connection), theirs)
+    }
+
+    #[tokio::test]
+    async fn what_is_written_arrives_and_a_ping_is_answered_between_frames() {
+        let (mut wire, mut theirs) = pair().await;
+        theirs.write_all(b"PING\r\nMSG i.7 1 22\r\n{\"stream\":\"S\",\"seq\":7}\r\n").await.expect("written");
+        let mut out = BytesMut::from(&b"frame\r\n"[..]);
+        loop {
+            if let Some(answer) = wire.exchange(&mut out).await.expect("alive") {
+                assert_eq!(answer, Answer { asked: 7, outcome: Ok(7) });
+                break;
+            }
+            assert!(out.is_empty());
+        }
+        while !out.is_empty() {
+            assert_eq!(wire.exchange(&mut out).await.expect("alive"), None);
+        }
+        let mut heard = vec![0; 13];
+        theirs.read_exact(&mut heard).await.expect("read");
+        assert_eq!(heard, b"frame\r\nPONG\r\n"[..13].to_vec());
+    }
+
+    #[tokio::test]
+    async fn each_end_of_a_connection_ends_the_session() {
+        for (words, gone) in [
+            ("", Gone::Disconnected("nats server there:4222 hung up".into())),
+            ("INFO {\"ldm\":true}\r\n", Gone::Disconnected("nats server there:4222 is about to shut down".into())),
+            ("-ERR 'Stale Connection'\r\n", Gone::Disconnected("nats server there:4222 says: Stale Connection".into())),
+            (
+                "-ERR 'Maximum Payload Violation'\r\n",
+                Gone::Refused("nats server there:4222 says: Maximum Payload Violation".into()),
+            ),
+            ("nonsense\r\n", Gone::Disconnected(wire::WireError::Operation.to_string())),
+        ] {
+            let (mut wire, mut theirs) = pair().await;
+            theirs.write_all(words.as_bytes()).await.expect("written");
+            drop(theirs);
+            assert_eq!(wire.exchange(&mut BytesMut::new()).await, Err(gone));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_read_still_gets_heard() {
+        let (mut wire, mut theirs) = pair().await;
+        let mut out = BytesMut::from(&vec![b'x'; 64 << 20][..]);
+        theirs.write_all(b"HMSG i.9 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n").await.expect("written");
+        let answer = wire.exchange(&mut out).await.expect("alive").expect("an answer");
+        assert_eq!((answer.asked, answer.outcome.expect_err("nobody").code), (9, 503));
+        assert!(!out.is_empty());
+    }
+}

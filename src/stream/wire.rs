@@ -22,6 +22,10 @@ const VERSION: &[u8] = b"NATS/1.0\r\n";
 const EXPECTED_SEQUENCE: &[u8] = b"Nats-Expected-Last-Sequence: ";
 const EXPECTED_STREAM: &[u8] = b"Nats-Expected-Stream: ";
 
+/// The most bytes that a frame's payload has beside an event's headers and body: what the server's
+/// `max_payload` leaves for these is smaller by so much. A stream's name has at most 255 bytes.
+pub const CHAIN_BYTES: usize = VERSION.len() + EXPECTED_SEQUENCE.len() + 20 + 2 + EXPECTED_STREAM.len() + 255 + 2 + 2;
+
 /// One event as it stands in [`Events`].
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
@@ -373,6 +377,11 @@ mod tests {
         let text = format!("HPUB cdc.shop.a {} {}\r\n{headers}{{}}\r\n", headers.len(), headers.len() + 2);
         assert_eq!(String::from_utf8(out.to_vec()).expect("ascii"), text);
         assert!(Event::of(&events, 1).is_none());
+
+        out.clear();
+        let longest = "S".repeat(255);
+        let size = publish(&event, Chained { expected: u64::MAX, stream: Some(&longest), inbox: None }, &mut out);
+        assert_eq!(size, "A: b\r\n{}".len() + CHAIN_BYTES);
     }
 
     #[test]

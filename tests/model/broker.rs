@@ -76,11 +76,11 @@ pub(crate) struct World {
     pub(crate) stream_id: &'static str,
     pub(crate) random: Random,
     pub(crate) faults: Faults,
-    /// The event that stands at sequence 1 is `1 - offset`: what was there before we began.
+    /// How many messages were there before we began.
     pub(crate) base: u64,
     /// The highest sequence whose answer was heard.
     pub(crate) heard: u64,
-    /// The highest sequence whose answer is on its way at least.
+    /// The highest sequence that was shown to anybody: its answer is on its way at least.
     answered: u64,
     transit: VecDeque<(Instant, Frame)>,
     sessions: u64,
@@ -162,7 +162,7 @@ impl World {
         let now = Instant::now();
         while self.transit.front().is_some_and(|(due, _)| *due <= now) {
             let (_, frame) = self.transit.pop_front().unwrap();
-            self.store(&frame);
+            let _ = self.store(&frame);
         }
     }
 
@@ -265,8 +265,10 @@ impl Broker for Faulty {
 
     async fn tail(&mut self) -> Result<Tail, BrokerError> {
         self.call().await?;
-        let world = self.world();
+        let mut world = self.world();
         let last_seq = world.last_seq();
+        // A leader shows what is committed, and that outlives it.
+        world.answered = world.answered.max(last_seq);
         Ok(Tail { stream_id: Some(world.stream_id.into()), last_seq, last: world.mark(last_seq) })
     }
 

@@ -12,6 +12,7 @@
 //! Data flows down in [`Batch`]es; durability flows up through one [`Durable`].
 
 pub mod change;
+pub mod conformance;
 pub mod error;
 pub mod finding;
 pub mod json;

@@ -128,7 +128,7 @@ pub enum Message<'a> {
     Logical {
         /// Whether it belongs to the transaction around it.
         transactional: bool,
-        /// Where it stands.
+        /// Where its record ends.
         lsn: u64,
         /// Its prefix, a range of the chunk.
         prefix: std::ops::Range<u32>,

@@ -33,6 +33,8 @@ pub mod connector;
 pub mod decode;
 pub mod globs;
 pub mod lsn;
+#[doc(hidden)]
+pub mod replay;
 pub mod source;
 pub mod url;
 pub mod value;

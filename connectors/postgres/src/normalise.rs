@@ -33,6 +33,8 @@ pub(crate) struct Normaliser {
     messages: Globs,
     /// What an earlier session already passed on of the first transaction.
     passed: Option<(Lsn, Within)>,
+    /// The furthest place between transactions that this session knows to be passed.
+    reached: Lsn,
     open: Option<Open>,
     /// The last change read of the open transaction, alone in its batch.
     held: Option<Batch>,
@@ -47,8 +49,10 @@ struct Open {
     next_ordinal: u64,
     /// Its place in the batch that is being built, once it has a change there.
     index: Option<u32>,
-    /// What was already passed on of it.
+    /// What was already passed on of it; `None` once something behind that was read.
     passed: Option<Within>,
+    /// The shapes told in what was already passed on, the last of each table.
+    passed_shapes: Vec<Arc<Table>>,
 }
 
 /// The batch that is being built.
@@ -76,6 +80,7 @@ impl Normaliser {
             tables,
             messages,
             passed: within.map(|within| (from, within)),
+            reached: from,
             open: None,
             held: None,
             building: Building::default(),
@@ -101,10 +106,15 @@ impl Normaliser {
             let frame = decode::frame(payload, base as u32)?;
             match frame {
                 Frame::Keepalive { wal_end, sent_at, .. } => {
-                    // In a transaction it may point behind rows that are still to come.
-                    if self.open.is_none() {
-                        self.building.end = Some(Lsn(wal_end));
-                        self.building.batch.written_at = Some(sent_at);
+                    // In a transaction it may point behind rows that are still to come. And a server that has
+                    // to read old log again first, for what was running then, tells of places before our beginning.
+                    let wal_end = Lsn(wal_end);
+                    let is_news = match self.passed {
+                        Some((from, _)) => wal_end > from,
+                        None => wal_end >= self.reached,
+                    };
+                    if self.open.is_none() && is_news {
+                        self.ended(wal_end, sent_at);
                     }
                 }
                 Frame::XLogData { sent_at, message, .. } => {
@@ -214,15 +224,20 @@ impl Normaliser {
                         place: "inside a transaction",
                     });
                 }
-                // It stands for itself: a transaction of one change, that ends right behind the record's first byte
-                // (the next record cannot begin there).
-                if self.is_wanted_message(&prefix) && self.passed.is_none_or(|(at, _)| at != Lsn(lsn)) {
-                    self.begin(Lsn(lsn), sent_at, 0)?;
+                // `lsn` is the end of its record, where the next one may begin, a commit for instance: a session
+                // that started behind `lsn` would not be sent that transaction. It stands for itself, as a
+                // transaction of one change; its own place is the last byte of its record, where no other begins.
+                let end = Lsn(lsn);
+                if self.is_wanted_message(&prefix) {
+                    let whole_from = self.reached;
+                    self.begin(Lsn(lsn.saturating_sub(1)), sent_at, 0)?;
+                    if let Some(open) = &mut self.open {
+                        open.transaction.start = self.log.at(whole_from);
+                    }
                     self.push(0, 1, Body::Message { prefix, content }, cells_before, out);
-                    self.commit(Lsn(lsn + 1), sent_at, out)?;
+                    self.commit(end, sent_at, out)?;
                 } else {
-                    self.building.end = Some(Lsn(lsn + 1));
-                    self.building.batch.written_at = Some(sent_at);
+                    self.ended(end, sent_at);
                 }
             }
         }
@@ -249,7 +264,8 @@ impl Normaliser {
             end: None,
             origin: None,
         };
-        self.open = Some(Open { transaction, commit_lsn, next_ordinal: 0, index: None, passed });
+        self.open =
+            Some(Open { transaction, commit_lsn, next_ordinal: 0, index: None, passed, passed_shapes: Vec::new() });
         Ok(())
     }
 
@@ -257,7 +273,6 @@ impl Normaliser {
         let open = self.open.take();
         let open = open.ok_or(DecodeError::Misplaced { message: "a commit", place: "outside a transaction" })?;
         let end = self.log.at(end_lsn);
-        debug_assert!(end_lsn > open.commit_lsn, "a commit record has a length");
         if let Some(index) = open.index {
             let batch = &mut self.building.batch;
             if let Some(transaction) = batch.transactions.get_mut(index as usize) {
@@ -276,9 +291,15 @@ impl Normaliser {
             }
             out.extend([held]);
         }
-        self.building.end = Some(end_lsn);
-        self.building.batch.written_at = Some(committed_at);
+        self.ended(end_lsn, committed_at);
         Ok(())
+    }
+
+    /// All up to here was read, and no transaction is open.
+    fn ended(&mut self, end: Lsn, written_at: i64) {
+        self.reached = end;
+        self.building.end = Some(end);
+        self.building.batch.written_at = Some(written_at);
     }
 
     /// Counts a record of the open transaction.
@@ -348,10 +369,31 @@ impl Normaliser {
     /// Appends a change; or, when an earlier session already passed it on, forgets it and the cells from `cells_before` on.
     fn push(&mut self, ordinal: u64, part: u32, body: Body, cells_before: usize, out: &mut impl Extend<Batch>) {
         let Some(open) = &mut self.open else { return };
-        if open.passed.is_some_and(|passed| Within { ordinal, part } <= passed) {
-            self.building.batch.cells.truncate(cells_before);
-            return;
+        if let Some(passed) = open.passed {
+            let batch = &mut self.building.batch;
+            if (Within { ordinal, part }) <= passed {
+                if let Body::Shape { table } = body
+                    && let Some(table) = batch.table(table)
+                {
+                    open.passed_shapes.retain(|t| t.schema != table.schema || t.name != table.name);
+                    open.passed_shapes.push(Arc::clone(table));
+                }
+                batch.cells.truncate(cells_before);
+                return;
+            }
+            open.passed = None;
+            // The earlier session was told of these, this one was not. They stand where this one started, so that
+            // no place behind them lies before that.
+            for table in std::mem::take(&mut open.passed_shapes) {
+                let table = self.building.table(&table);
+                self.append(passed.ordinal, passed.part, Body::Shape { table }, out);
+            }
         }
+        self.append(ordinal, part, body, out);
+    }
+
+    fn append(&mut self, ordinal: u64, part: u32, body: Body, out: &mut impl Extend<Batch>) {
+        let Some(open) = &mut self.open else { return };
         out.extend(self.held.take());
         let batch = &mut self.building.batch;
         let transaction = *open.index.get_or_insert_with(|| {

@@ -1,0 +1,424 @@
+//! End to end, beside what the machine can do at most.
+//!
+//! Each workload is loaded once. Then the same log is drained by `pg_recvlogical`
+//! (pgoutput, to nothing: the limit that the server itself sets) and by Figvine
+//! (into a JetStream stream on disk, all acknowledged), in one run. Times swing on a
+//! shared machine; ratios and CPU time per row do not.
+//!
+//! ```text
+//! make bench
+//! make bench ARGS="--workload narrow10 --workload latency"
+//! ```
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
+use figvine_sandbox::{Nats, NatsOptions, Postgres, PostgresOptions};
+use futures_util::StreamExt as _;
+use nix::sys::resource::{UsageWho, getrusage};
+use tokio_postgres::Client;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+const DATABASE: &str = "postgres";
+/// How often processes are looked at while they run.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Clock ticks of `/proc/PID/stat`, per second: USER_HZ, 100 on all Linux machines.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What is drained.
+struct Workload {
+    name: &'static str,
+    what: &'static str,
+    rows: u64,
+    /// Makes the table.
+    table: &'static str,
+    /// What is there before the slot is.
+    before: &'static str,
+    /// What is drained.
+    load: &'static str,
+    /// Whether `pg_recvlogical` drains it too.
+    has_limit: bool,
+}
+
+const NARROW: &str = "create table load(id bigint primary key, a int, b text, c timestamptz)";
+
+const WORKLOADS: [Workload; 5] = [
+    Workload {
+        name: "narrow10",
+        what: "100k transactions of 10 narrow inserts",
+        rows: 1_000_000,
+        table: NARROW,
+        before: "",
+        load: "do $$ begin for i in 0..99999 loop
+                 insert into load select i * 10 + g, i, 'name ' || i, now() from generate_series(0, 9) g; commit;
+               end loop; end $$",
+        has_limit: true,
+    },
+    Workload {
+        name: "onetx",
+        what: "1M narrow inserts in one transaction",
+        rows: 1_000_000,
+        table: NARROW,
+        before: "",
+        load: "insert into load select g, g, 'name ' || g, now() from generate_series(1, 1000000) g",
+        has_limit: true,
+    },
+    Workload {
+        name: "update10",
+        what: "50k transactions of 10 updates",
+        rows: 500_000,
+        table: NARROW,
+        before: "insert into load select g, g, 'name ' || g, now() from generate_series(0, 499999) g",
+        load: "do $$ begin for i in 0..49999 loop
+                 update load set a = a + 1, c = now() where id between i * 10 and i * 10 + 9; commit;
+               end loop; end $$",
+        has_limit: true,
+    },
+    Workload {
+        name: "wide",
+        what: "1M inserts of about 1 kB, 100 in a transaction",
+        rows: 1_000_000,
+        table: "create table load(id bigint primary key, a int, b text, c timestamptz, d numeric(12,2), e uuid, f text, g text)",
+        before: "",
+        load: "do $$ begin for i in 0..9999 loop
+                 insert into load select i * 100 + n, i, 'name ' || i, now(), i * 1.25, gen_random_uuid(),
+                                         repeat(md5(n::text), 14), repeat(md5(i::text), 14) from generate_series(0, 99) n; commit;
+               end loop; end $$",
+        has_limit: true,
+    },
+    Workload {
+        name: "onetx10m",
+        what: "10M narrow inserts in one transaction, for its memory",
+        rows: 10_000_000,
+        table: NARROW,
+        before: "",
+        load: "insert into load select g, g, 'name ' || g, now() from generate_series(1, 10000000) g",
+        has_limit: false,
+    },
+];
+
+/// What one program did with one workload.
+#[derive(serde::Serialize)]
+struct Figures {
+    workload: &'static str,
+    program: &'static str,
+    rows: u64,
+    seconds: f64,
+    rows_per_s: f64,
+    own_cpu_us_per_row: f64,
+    source_cpu_us_per_row: f64,
+    broker_cpu_us_per_row: f64,
+    peak_rss_mib: f64,
+    /// Its rate by the limit's; 1 for the limit itself.
+    ratio_to_limit: Option<f64>,
+}
+
+/// From commit to stored.
+#[derive(serde::Serialize)]
+struct Latency {
+    workload: &'static str,
+    program: &'static str,
+    transactions: usize,
+    transactions_per_s: f64,
+    median_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+}
+
+fn main() -> Outcome<()> {
+    let mut wanted = Vec::new();
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--workload" => wanted.push(args.next().ok_or("--workload needs a name")?),
+            // Cargo's own, and what others of this project's benches know.
+            "--bench" | "--peers" => {}
+            other => return Err(format!("unknown argument {other}").into()),
+        }
+    }
+    let names: Vec<_> = WORKLOADS.iter().map(|w| w.name).chain(["latency"]).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
+        return Err(format!("no workload {unknown}; there are {}", names.join(" ")).into());
+    }
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let mut results = Vec::new();
+        for workload in WORKLOADS.iter().filter(|w| is_wanted(w.name)) {
+            say(&format!("{}: {}", workload.name, workload.what));
+            for figures in Box::pin(drain(workload)).await? {
+                results.push(serde_json::to_value(figures)?);
+            }
+        }
+        if is_wanted("latency") {
+            say("latency: 1000 transactions a second for 20 s");
+            results.push(serde_json::to_value(Box::pin(latency()).await?)?);
+        }
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("results.json"), serde_json::to_vec_pretty(&results)?)?;
+        print(&table(&results));
+        Ok(())
+    })
+}
+
+/// Loads a workload and drains it by each program.
+async fn drain(workload: &Workload) -> Outcome<Vec<Figures>> {
+    let settings = [("max_wal_size", "16GB"), ("shared_buffers", "512MB"), ("checkpoint_timeout", "1h")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let postgres = Postgres::start(PostgresOptions { settings, ..PostgresOptions::default() }).await?;
+    let nats = Nats::start(NatsOptions::default()).await?;
+    let client = postgres.connect(DATABASE).await?;
+    client.batch_execute(workload.table).await?;
+    client.batch_execute(workload.before).await?;
+    client.batch_execute("create publication load for table load").await?;
+    client.query("select pg_create_logical_replication_slot('base', 'pgoutput')", &[]).await?;
+    client.batch_execute(workload.load).await?;
+    let end: String = client.query_one("select pg_current_wal_lsn()::text", &[]).await?.get(0);
+
+    let mut all = Vec::new();
+    if workload.has_limit {
+        copy_slot(&client, "limit").await?;
+        let mut limit = Command::new("pg_recvlogical");
+        limit.args(["--host", "127.0.0.1", "--username", "postgres", "--dbname", DATABASE, "--port"]);
+        limit.arg(postgres.port().to_string());
+        limit.args(["--slot", "limit", "--start", "--file", "/dev/null", "--endpos", &end]);
+        limit.args(["-o", "proto_version=1", "-o", "publication_names=load"]);
+        all.push(measure(workload, "pg_recvlogical", limit, &client, &nats).await?);
+    }
+    copy_slot(&client, "figvine_load").await?;
+    let home = tempfile::tempdir()?;
+    let config = home.path().join("figvine.yaml");
+    fs::write(&config, configuration(&postgres, &nats, "publication: load, publication_managed: false, "))?;
+    let mut figvine = Command::new(env!("CARGO_BIN_EXE_figvine"));
+    figvine.arg("-c").arg(&config).args(["run", "--until", "now"]).stderr(fs::File::create(home.path().join("log"))?);
+    let mut figures = measure(workload, "figvine", figvine, &client, &nats).await?;
+    figures.ratio_to_limit = all.first().map(|limit| figures.rows_per_s / limit.rows_per_s);
+    if let Some(limit) = all.first_mut() {
+        limit.ratio_to_limit = Some(1.0);
+    }
+    all.push(figures);
+    let mut stream = jetstream::new(async_nats::connect(nats.url()).await?).get_stream("FIGVINE_LOAD").await?;
+    let stored = stream.info().await?.state.messages;
+    if stored != workload.rows {
+        return Err(format!("{}: {stored} of {} rows are in the stream", workload.name, workload.rows).into());
+    }
+    Ok(all)
+}
+
+fn configuration(postgres: &Postgres, nats: &Nats, more: &str) -> String {
+    format!(
+        "nats: {{ url: \"{}\" }}\nhttp: {{ listen: off }}\nsources:\n  load:\n    postgres: {{ {more}url: \"{}\" }}\n    tables: [public.load]\n",
+        nats.url(),
+        postgres.url(DATABASE)
+    )
+}
+
+async fn copy_slot(client: &Client, name: &str) -> Outcome<()> {
+    client.query("select pg_copy_logical_replication_slot('base', $1)", &[&name]).await?;
+    Ok(())
+}
+
+/// Runs a program to its end and looks at everybody's CPU time.
+async fn measure(
+    workload: &Workload,
+    program: &'static str,
+    mut command: Command,
+    client: &Client,
+    nats: &Nats,
+) -> Outcome<Figures> {
+    let nats_pid = nats.pid().ok_or("nats-server does not run")?;
+    let broker_before = cpu_seconds(nats_pid).unwrap_or_default();
+    let own_before = children_cpu_seconds()?;
+    let began = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let mut walsender = None;
+    let (mut source_cpu, mut peak_rss_mib) = (0.0_f64, 0.0_f64);
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if walsender.is_none() {
+            let query = "select active_pid from pg_replication_slots where active_pid is not null";
+            walsender = client.query_opt(query, &[]).await?.map(|row| row.get::<_, i32>(0).unsigned_abs());
+        }
+        source_cpu = walsender.and_then(cpu_seconds).unwrap_or(source_cpu).max(source_cpu);
+        peak_rss_mib = peak_mib(child.id()).unwrap_or(peak_rss_mib).max(peak_rss_mib);
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    if !status.success() {
+        return Err(format!("{program} ended with {status} on {}", workload.name).into());
+    }
+    let broker_cpu = cpu_seconds(nats_pid).unwrap_or_default() - broker_before;
+    #[expect(clippy::cast_precision_loss, reason = "millions of rows are exact")]
+    let rows = workload.rows as f64;
+    let per_row = |cpu: f64| cpu * 1e6 / rows;
+    Ok(Figures {
+        workload: workload.name,
+        program,
+        rows: workload.rows,
+        seconds,
+        rows_per_s: rows / seconds,
+        own_cpu_us_per_row: per_row(children_cpu_seconds()? - own_before),
+        source_cpu_us_per_row: per_row(source_cpu),
+        broker_cpu_us_per_row: if program == "figvine" { per_row(broker_cpu) } else { 0.0 },
+        peak_rss_mib,
+        ratio_to_limit: None,
+    })
+}
+
+/// CPU time, user and system, of the children that have ended.
+fn children_cpu_seconds() -> Outcome<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    #[expect(clippy::cast_precision_loss, reason = "seconds and microseconds are small")]
+    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
+}
+
+/// CPU time, user and system, of a running process: fields 14 and 15 of its `stat`, see proc(5).
+fn cpu_seconds(pid: u32) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; behind it stands field 3.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let user: f64 = fields.nth(11)?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some((user + system) / TICKS_PER_SECOND)
+}
+
+/// The most memory that a process has held.
+fn peak_mib(pid: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+/// How long a change takes from its commit into the stream, while 1000 transactions come a second.
+async fn latency() -> Outcome<Latency> {
+    const WRITERS: u32 = 4;
+    const PER_WRITER: u32 = 5_000;
+    const EVERY: Duration = Duration::from_millis(4);
+    let postgres = Postgres::start(PostgresOptions::default()).await?;
+    let nats = Nats::start(NatsOptions::default()).await?;
+    let client = postgres.connect(DATABASE).await?;
+    client.batch_execute(NARROW).await?;
+    let home = tempfile::tempdir()?;
+    let config = home.path().join("figvine.yaml");
+    fs::write(&config, configuration(&postgres, &nats, ""))?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_figvine"));
+    command.arg("-c").arg(&config).arg("run").stderr(fs::File::create(home.path().join("log"))?);
+    let mut figvine = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+    let is_read = || async {
+        let query = "select from pg_replication_slots where active_pid is not null";
+        client.query_opt(query, &[]).await.ok().flatten()
+    };
+    figvine_sandbox::wait_for("the bridge to read", Duration::from_secs(30), async || is_read().await).await?;
+
+    let began = Instant::now();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let client = postgres.connect(DATABASE).await?;
+        writers.spawn(async move {
+            let insert = client.prepare("insert into load values ($1, 1, 'name', now())").await?;
+            let mut tick = tokio::time::interval(EVERY);
+            for n in 0..PER_WRITER {
+                tick.tick().await;
+                client.execute(&insert, &[&i64::from(writer * PER_WRITER + n)]).await?;
+            }
+            Ok::<_, tokio_postgres::Error>(())
+        });
+    }
+    while let Some(written) = writers.join_next().await {
+        written??;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let all = u64::from(WRITERS * PER_WRITER);
+    let context = jetstream::new(async_nats::connect(nats.url()).await?);
+    let mut stream = context.get_stream("FIGVINE_LOAD").await?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while stream.info().await?.state.messages < all {
+        if Instant::now() > deadline {
+            return Err("not all transactions came into the stream".into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let consumer = stream.create_consumer(jetstream::consumer::pull::OrderedConfig::default()).await?;
+    let mut messages = consumer.messages().await?.take(usize::try_from(all)?);
+    let mut took = Vec::new();
+    while let Some(message) = messages.next().await {
+        let message = message?;
+        let stored_ns = message.info().map_err(|e| e.to_string())?.published.unix_timestamp_nanos();
+        let committed = message.headers.as_ref().and_then(|h| h.get("ce-time")).ok_or("an event without ce-time")?;
+        let committed_ns = committed.as_str().parse::<jiff::Timestamp>()?.as_nanosecond();
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds are small")]
+        took.push((stored_ns - committed_ns) as f64 / 1e6);
+    }
+    figvine.kill().await?;
+    took.sort_by(f64::total_cmp);
+    let at = |share: usize| took.get(took.len() * share / 1000).copied().unwrap_or_default();
+    #[expect(clippy::cast_precision_loss, reason = "thousands are exact")]
+    let transactions_per_s = took.len() as f64 / seconds;
+    Ok(Latency {
+        workload: "latency",
+        program: "figvine",
+        transactions: took.len(),
+        transactions_per_s,
+        median_ms: at(500),
+        p99_ms: at(990),
+        max_ms: took.last().copied().unwrap_or_default(),
+    })
+}
+
+fn table(results: &[serde_json::Value]) -> String {
+    let mut out = String::new();
+    let head = ["workload", "program", "rows/s", "own us/row", "source us/row", "broker us/row", "RSS MiB", "of limit"];
+    let _ = writeln!(
+        out,
+        "\n{:<10} {:<15} {:>10} {:>11} {:>14} {:>14} {:>8} {:>9}",
+        head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]
+    );
+    for one in results {
+        let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+        let number = |name: &str| one[name].as_f64().unwrap_or_default();
+        if text("workload") == "latency" {
+            let _ = writeln!(
+                out,
+                "latency    figvine         {:.0} transactions/s: commit to stored {:.2} ms median, {:.2} ms p99, {:.2} ms at most",
+                number("transactions_per_s"),
+                number("median_ms"),
+                number("p99_ms"),
+                number("max_ms")
+            );
+            continue;
+        }
+        let ratio = one["ratio_to_limit"].as_f64().map_or("-".into(), |ratio| format!("{ratio:.2}"));
+        let _ = writeln!(
+            out,
+            "{:<10} {:<15} {:>10.0} {:>11.2} {:>14.2} {:>14.2} {:>8.1} {ratio:>9}",
+            text("workload"),
+            text("program"),
+            number("rows_per_s"),
+            number("own_cpu_us_per_row"),
+            number("source_cpu_us_per_row"),
+            number("broker_cpu_us_per_row"),
+            number("peak_rss_mib"),
+        );
+    }
+    out
+}
+
+#[expect(clippy::print_stdout, reason = "a bench's results")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "a bench's progress")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,266 @@
+//! One database, one NATS server, the program, and eyes on the stream.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use figvine_sandbox::{Nats, NatsOptions, Postgres, PostgresOptions, wait_for};
+use futures_util::StreamExt as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_postgres::Client;
+
+/// How long anything may take that should happen at once.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// How long a load may take.
+pub(crate) const LONG: Duration = Duration::from_secs(180);
+
+/// The database of all tests.
+pub(crate) const DATABASE: &str = "postgres";
+/// The stream of the source `shop`.
+pub(crate) const STREAM: &str = "FIGVINE_SHOP";
+
+/// A database, a NATS server, and a place for files.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) postgres: Postgres,
+    pub(crate) nats: Nats,
+    pub(crate) home: TempDir,
+}
+
+/// An event of a stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) sequence: u64,
+    pub(crate) subject: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Value,
+}
+
+impl Event {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// `insert`, `update` ...
+    pub(crate) fn op(&self) -> &str {
+        self.body["op"].as_str().unwrap_or_default()
+    }
+
+    /// `schema.table`
+    pub(crate) fn table(&self) -> String {
+        let name = |field: &str| self.body["source"][field].as_str().unwrap_or_default().to_owned();
+        format!("{}.{}", name("schema"), name("table"))
+    }
+}
+
+impl World {
+    /// Both servers as they come, and a configuration of one source `shop` over `public.*`.
+    pub(crate) async fn start() -> Self {
+        Self::with(PostgresOptions::default(), NatsOptions::default()).await
+    }
+
+    pub(crate) async fn with(postgres: PostgresOptions, nats: NatsOptions) -> Self {
+        let (postgres, nats) = tokio::join!(Box::pin(Postgres::start(postgres)), Box::pin(Nats::start(nats)));
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let world = Self { postgres: postgres.expect("PostgreSQL"), nats: nats.expect("NATS"), home };
+        world.configure("");
+        world
+    }
+
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.home.path().join("figvine.yaml")
+    }
+
+    /// Writes the configuration of one source `shop`; `more` are lines of that source, two levels in,
+    /// such as `"    format: plain\n"`.
+    pub(crate) fn configure(&self, more: &str) {
+        let url = self.postgres.url(DATABASE);
+        self.write_config(&format!(
+            "nats: {{ url: \"{}\" }}\nhttp: {{ listen: off }}\nsources:\n  shop:\n    postgres: {{ url: \"{url}\" }}\n    tables: [\"public.*\"]\n{more}",
+            self.nats.url()
+        ));
+    }
+
+    pub(crate) fn write_config(&self, text: &str) {
+        fs::write(self.config_path(), text).expect("writes the configuration");
+    }
+
+    pub(crate) async fn sql(&self) -> Client {
+        self.postgres.connect(DATABASE).await.expect("connects to PostgreSQL")
+    }
+
+    /// Runs a batch of SQL.
+    pub(crate) async fn run_sql(&self, sql: &str) {
+        self.sql().await.batch_execute(sql).await.expect(sql);
+    }
+
+    /// The program with our configuration, not yet started.
+    pub(crate) fn figvine(&self, args: &[&str]) -> Command {
+        figvine(&self.config_path(), args)
+    }
+
+    /// Starts the bridge.
+    pub(crate) fn bridge(&self) -> Bridge {
+        Bridge::start(self.figvine(&["run"]), self.home.path())
+    }
+
+    /// Runs `figvine` to its end.
+    pub(crate) async fn finish(&self, args: &[&str]) -> Finished {
+        finish(self.figvine(args)).await
+    }
+
+    /// Brings everything that is committed into the stream, and ends.
+    pub(crate) async fn drain(&self) {
+        let finished = self.finish(&["run", "--until", "now"]).await;
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    }
+
+    pub(crate) async fn jetstream(&self) -> jetstream::Context {
+        jetstream::new(async_nats::connect(self.nats.url()).await.expect("connects to NATS"))
+    }
+
+    /// All events of our stream.
+    pub(crate) async fn events(&self) -> Vec<Event> {
+        events(&self.jetstream().await, STREAM).await
+    }
+
+    /// The slot's confirmed place, in bytes from the log's beginning; `None` without a slot.
+    pub(crate) async fn confirmed(&self) -> Option<i64> {
+        let query =
+            "select (confirmed_flush_lsn - '0/0')::bigint from pg_replication_slots where slot_name = 'figvine_shop'";
+        self.sql().await.query_opt(query, &[]).await.expect("asks for the slot").map(|row| row.get(0))
+    }
+}
+
+/// The program with a configuration, not yet started.
+pub(crate) fn figvine(config: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_figvine"));
+    command.arg("-c").arg(config).args(args).env_remove("RUST_LOG");
+    command
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command to its end, within [`LONG`].
+pub(crate) async fn finish(command: Command) -> Finished {
+    let mut command = tokio::process::Command::from(command);
+    command.kill_on_drop(true);
+    let output = tokio::time::timeout(LONG, command.output()).await.expect("ends in time").expect("starts");
+    Finished {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// All events of a stream.
+pub(crate) async fn events(context: &jetstream::Context, stream: &str) -> Vec<Event> {
+    let mut stream = context.get_stream(stream).await.expect("the stream");
+    let state = stream.info().await.expect("its state").state.clone();
+    let mut events = Vec::new();
+    if state.messages == 0 {
+        return events;
+    }
+    let config = OrderedConfig { deliver_policy: DeliverPolicy::All, ..OrderedConfig::default() };
+    let consumer = stream.create_consumer(config).await.expect("a consumer");
+    let mut messages = consumer.messages().await.expect("messages");
+    while let Some(message) = tokio::time::timeout(SOON, messages.next()).await.expect("the next message in time") {
+        let message = message.expect("a message");
+        let sequence = message.info().expect("its place").stream_sequence;
+        let mut headers = BTreeMap::new();
+        for (name, values) in message.headers.iter().flat_map(|headers| headers.iter()) {
+            headers.insert(name.to_string(), values.first().map(ToString::to_string).unwrap_or_default());
+        }
+        let body = serde_json::from_slice(&message.payload).expect("a body of JSON");
+        events.push(Event { sequence, subject: message.subject.to_string(), headers, body });
+        if sequence >= state.last_sequence {
+            break;
+        }
+    }
+    events
+}
+
+/// A running bridge.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Bridge {
+    pub(crate) fn start(mut command: Command, home: &Path) -> Self {
+        let log = home.join("figvine.log");
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log).expect("a log");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().expect("starts figvine");
+        Self { child, log }
+    }
+
+    /// What all bridges of this world have logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("signals figvine");
+    }
+
+    /// Kills it, as a power failure would.
+    pub(crate) fn kill9(mut self) {
+        self.child.kill().expect("kills figvine");
+        self.child.wait().expect("collects figvine");
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("asks for figvine")
+    }
+
+    /// Waits for its end; its exit code.
+    pub(crate) async fn code(&mut self, within: Duration) -> Option<i32> {
+        let waited = wait_for("figvine's end", within, async || self.child.try_wait().expect("asks for figvine")).await;
+        waited.unwrap_or_else(|e| panic!("{e}\n{}", self.log())).code()
+    }
+
+    /// Stops it in order.
+    pub(crate) async fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        let code = self.code(SOON).await;
+        assert_eq!(code, Some(0), "{}", self.log());
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until the stream holds at least so many messages.
+pub(crate) async fn wait_messages(world: &World, count: u64) {
+    let context = world.jetstream().await;
+    let waited = wait_for("messages in the stream", LONG, async || {
+        let mut stream = context.get_stream(STREAM).await.ok()?;
+        let held = stream.info().await.ok()?.state.messages;
+        (held >= count).then_some(())
+    });
+    waited.await.unwrap_or_else(|e| panic!("{e}"));
+}
