@@ -2,11 +2,14 @@
 
 mod check;
 mod completions;
+mod demo;
 mod error;
 mod logs;
 mod man;
 mod position;
+mod render;
 mod run;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,6 +55,10 @@ enum Command {
     Check(check::Args),
     /// Run the bridge.
     Run(run::Args),
+    /// Show events as they are stored, from the stream.
+    Tail(Box<tail::Args>),
+    /// See it at work: a busy shop on a throwaway PostgreSQL, a throwaway NATS, and the bridge; leaves nothing behind.
+    Demo(demo::Args),
     /// Show or set where a source goes on.
     #[command(subcommand)]
     Position(position::Command),
@@ -66,11 +73,14 @@ enum Command {
 /// # Errors
 /// What ended it, with its exit code.
 pub async fn run(args: Args) -> Result<(), CliError> {
-    logs::begin(args.log, args.verbose);
-    let Args { config, output, command, .. } = args;
+    let Args { config, output, log, verbose, command } = args;
+    // The demo's screen is its events.
+    logs::begin(log, verbose, matches!(command, Command::Demo(_)));
     match command {
         Command::Check(args) => check::check(&load(&config)?, &args, output).await,
         Command::Run(args) => run::run(&load(&config)?, &args, output).await,
+        Command::Tail(args) => tail::tail(&load(&config)?, &args, output).await,
+        Command::Demo(args) => demo::demo(&args, output).await,
         Command::Position(command) => position::position(&load(&config)?, &command, output).await,
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),

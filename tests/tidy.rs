@@ -86,6 +86,17 @@ fn only_the_wiring_names_connectors() {
 }
 
 #[test]
+fn only_the_demo_starts_private_servers() {
+    let demo = root().join("src/cli/demo.rs");
+    let wrong: Vec<_> = modules()
+        .into_keys()
+        .filter(|path| *path != demo && code(path).contains("figvine_sandbox"))
+        .map(|path| path.display().to_string())
+        .collect();
+    assert!(wrong.is_empty(), "these name the sandbox: {wrong:?}");
+}
+
+#[test]
 fn connectors_know_neither_each_other_nor_nats_nor_the_configuration_file() {
     let connectors = root().join("connectors");
     for (name, banned) in [

@@ -6,12 +6,14 @@ use tracing_subscriber::EnvFilter;
 
 use super::Output;
 
-/// Begins to write logs. `RUST_LOG` overrides the level, in its usual form.
-pub(super) fn begin(form: Output, verbose: u8) {
+/// Begins to write logs; only warnings and errors where `is_quiet` and nobody asked for more. `RUST_LOG` overrides the level, in its usual form.
+pub(super) fn begin(form: Output, verbose: u8, is_quiet: bool) {
+    // A target stands for all that begin with it: `figvine` for the connectors, too.
     let level = match verbose {
-        0 => "warn,figvine=info,figvine_postgres=info",
-        1 => "info,figvine=debug,figvine_postgres=debug",
-        _ => "debug,figvine=trace,figvine_postgres=trace",
+        0 if is_quiet => "warn",
+        0 => "warn,figvine=info",
+        1 => "info,figvine=debug",
+        _ => "debug,figvine=trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);

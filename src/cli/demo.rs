@@ -1,0 +1,505 @@
+//! `figvine demo`
+//!
+//! The proof at its end does not rest on the bridge: PostgreSQL itself decodes the same log from a second slot,
+//! the witness, and both must tell the same.
+
+use std::collections::{BTreeMap, HashSet};
+use std::error::Error;
+use std::fmt::Write as _;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::Ordered;
+use async_nats::jetstream::{self, Message};
+use figvine_sandbox::{Nats, NatsOptions, Postgres, PostgresOptions, Sales, SandboxError, Shop, wait_for};
+use futures_util::StreamExt as _;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::render::{BOLD, CYAN, Change, DIM, GREEN, RED, Screen, YELLOW};
+use super::run::stop_on_signals;
+use super::tail::{self, Since};
+use super::{CliError, Output};
+use crate::config::{self, Config};
+use crate::http;
+use crate::telemetry::{Phase, Telemetry};
+use crate::wiring::{self, Failed, Wanted};
+
+/// What the shop did before the bridge began.
+const PAST_ACTIONS: u32 = 60;
+/// How long the bridge may take until it streams, and the stream until it has all.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How long the shop is open.
+    #[arg(long, value_name = "N", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// What the shop does per second; each is a transaction of one to nine changes.
+    #[arg(long, value_name = "R", default_value = "4", value_parser = rate)]
+    rate: f64,
+    /// Leave the servers up behind the summary, until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+}
+
+fn rate(text: &str) -> Result<f64, &'static str> {
+    let rate = text.parse().ok().filter(|rate| (0.01..=10_000.0).contains(rate));
+    rate.ok_or("expected a number from 0.01 to 10000")
+}
+
+pub(super) async fn demo(args: &Args, output: Output) -> Result<(), CliError> {
+    let stop = stop_on_signals()?;
+    let Some(begun) = stop.run_until_cancelled(Box::pin(Stage::set())).await else { return Ok(()) };
+    let mut stage = begun?;
+    Box::pin(stage.play(args, output, &stop)).await?;
+    if args.keep && !stop.is_cancelled() {
+        if output == Output::Text {
+            super::print("\nThe servers stay up until Ctrl-C; the bridge has ended (`run` starts it again).")?;
+        }
+        stop.cancelled().await;
+    }
+    Ok(())
+}
+
+/// The servers and the shop. Dropping it ends them and removes their files.
+struct Stage {
+    postgres: Postgres,
+    nats: Nats,
+    database: tokio_postgres::Client,
+    shop: Shop,
+}
+
+impl Stage {
+    /// Starts the servers and gives the shop a past.
+    async fn set() -> Result<Self, CliError> {
+        let postgres = Postgres::start(PostgresOptions::default());
+        let nats = Nats::start(NatsOptions::default());
+        let (postgres, nats) = tokio::join!(Box::pin(postgres), Box::pin(nats));
+        let (postgres, nats) = (postgres.map_err(failed)?, nats.map_err(failed)?);
+        let first = postgres.connect("postgres").await.map_err(failed)?;
+        first.batch_execute("create database shop").await.map_err(refused)?;
+        let database = postgres.connect("shop").await.map_err(failed)?;
+        Shop::create(&database).await.map_err(failed)?;
+        // So that the log tells what an update has changed.
+        for table in ["customers", "orders", "inventory"] {
+            let sql = format!("alter table {table} replica identity full");
+            database.batch_execute(&sql).await.map_err(refused)?;
+        }
+        let mut shop = Shop::new(1);
+        shop.trade(&postgres.url("shop"), PAST_ACTIONS).await.map_err(failed)?;
+        Ok(Self { postgres, nats, database, shop })
+    }
+
+    /// Runs the bridge and the shop, shows the events, and proves that none is missing.
+    async fn play(&mut self, args: &Args, output: Output, stop: &CancellationToken) -> Result<(), CliError> {
+        let any_port = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = http::listen(any_port).await?;
+        let address = listener.local_addr().map_err(|error| io_failed("tell its own address", error))?;
+        let file = self.nats.dir().join("figvine.yaml");
+        let text = format!(
+            "# Made by `figvine demo`; gone when it ends.\n\
+             nats:\n  url: {}\n\
+             sources:\n  shop:\n    postgres:\n      url: {}\n    tables: [\"public.*\"]\n\
+             http:\n  listen: {address}\n",
+            self.nats.url(),
+            self.postgres.url("shop"),
+        );
+        std::fs::write(&file, &text).map_err(|error| io_failed("write its configuration", error))?;
+        let config = config::parse(&file.display().to_string(), &text, &BTreeMap::new())?;
+
+        let mut show = Show { screen: Screen::of_stdout(false), output, tally: Tally::default() };
+        if output == Output::Text {
+            super::print(self.programme(args, &config, &file.display().to_string(), &show.screen, address))?;
+        }
+
+        let telemetry = Arc::new(Telemetry::new());
+        let bridge_stop = CancellationToken::new();
+        let mut endpoint = JoinSet::new();
+        let served = bridge_stop.clone();
+        endpoint.spawn(http::serve(listener, Arc::clone(&telemetry), async move { served.cancelled().await }));
+        let wanted = Wanted::default();
+        let mut bridge = pin!(wiring::run(&config, &wanted, &telemetry, &bridge_stop));
+
+        tokio::select! {
+            biased;
+            ended = &mut bridge => return Err(too_early(ended)),
+            () = stop.cancelled() => return Ok(()),
+            streaming = until_streaming(&telemetry) => streaming?,
+        }
+        let witness = Witness::call(&self.database).await?;
+        let context = jetstream::new(config.nats().client("figvine demo").await?);
+        let stream = config.sources().first().map(|source| source.stream.name.clone()).unwrap_or_default();
+        let mut messages = tail::open(&context, &stream, Since::All, Vec::new()).await?;
+
+        let before = self.shop.sales();
+        let url = self.postgres.url("shop");
+        let sold = {
+            let closing = CancellationToken::new();
+            let mut open = pin!(self.shop.run(&url, args.rate, &closing));
+            let mut time = pin!(sleep(Duration::from_secs(args.seconds)));
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = &mut bridge => return Err(too_early(ended)),
+                    () = stop.cancelled(), if !closing.is_cancelled() => closing.cancel(),
+                    () = &mut time, if !closing.is_cancelled() => closing.cancel(),
+                    sold = &mut open => break sold.map_err(failed)?,
+                    message = messages.next() => show.message(message)?,
+                }
+            }
+        };
+        let counted = drain(&witness, &mut messages, &mut show, bridge.as_mut()).await?;
+
+        bridge_stop.cancel();
+        if let Ok(ended) = timeout(config.shutdown_timeout(), bridge).await {
+            ended?;
+        }
+        let Show { screen, tally, .. } = show;
+        let summary = Summary { stream, tally, counted, sold: since(before, sold) };
+        super::print(if output == Output::Json { summary.json() } else { summary.text(&screen) })?;
+        summary.verdict()
+    }
+
+    /// What runs where, and what to try.
+    fn programme(
+        &self,
+        args: &Args,
+        config: &Config,
+        file: &str,
+        screen: &Screen,
+        address: std::net::SocketAddr,
+    ) -> String {
+        let stream = config.sources().first().map(|source| source.stream.name.as_str()).unwrap_or_default();
+        let database = self.postgres.url("shop");
+        let program = std::env::args().next().unwrap_or_else(|| "figvine".to_owned());
+        let title = format!("A busy shop for {} seconds, and every change of its database as an event.", args.seconds);
+        let mut text = String::new();
+        let mut row = |name: &str, what: &str| {
+            let _ = writeln!(text, "  {}  {what}", screen.paint(CYAN, &format!("{name:<10}")));
+        };
+        row("shop", "orders, payments, customers; it knows nothing of the others");
+        row("PostgreSQL", &database);
+        row("bridge", "reads the log of PostgreSQL through the slot figvine_shop");
+        row("NATS", &format!("{}, stream {stream}, subjects cdc.shop.>", self.nats.url()));
+        let rule = screen.paint(DIM, &"─".repeat(screen.width().min(100)));
+        let commands = [
+            format!("{program} -c {file} tail --table orders"),
+            format!("psql {database} -c \"update customers set name = 'You' where id = 1\""),
+            format!("curl http://{address}/status"),
+        ];
+        format!(
+            "{}\n\n{text}\n{}\n{}\n\n  {} insert   {} update, old → new   {} delete   {} a transaction\n{rule}",
+            screen.paint(BOLD, &title),
+            screen.paint(BOLD, "Meanwhile, in another terminal:"),
+            commands.map(|command| format!("  {command}")).join("\n"),
+            screen.paint(GREEN, "+"),
+            screen.paint(YELLOW, "~"),
+            screen.paint(RED, "-"),
+            screen.paint(DIM, "╶ tx"),
+        )
+    }
+}
+
+async fn until_streaming(telemetry: &Telemetry) -> Result<(), CliError> {
+    let source = telemetry.source("shop");
+    let is_streaming = async || (source.current_phase() == Phase::Streaming).then_some(());
+    wait_for("the bridge's first connection", DEADLINE, is_streaming).await.map_err(failed)
+}
+
+/// Shows what is still to come, until the stream has all that the witness has counted, or far too long.
+async fn drain(
+    witness: &Witness<'_>,
+    messages: &mut Ordered,
+    show: &mut Show,
+    mut bridge: Pin<&mut impl Future<Output = Result<(), Failed>>>,
+) -> Result<Counted, CliError> {
+    let deadline = Instant::now() + DEADLINE;
+    let mut clock = interval(Duration::from_millis(100));
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut bridge => return Err(too_early(ended)),
+            message = messages.next() => show.message(message)?,
+            _ = clock.tick() => {
+                let counted = witness.count().await?;
+                if counted == show.tally.counted() || Instant::now() > deadline {
+                    return Ok(counted);
+                }
+            }
+        }
+    }
+}
+
+/// Changes by table and operation, and transactions.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Counted {
+    changes: BTreeMap<String, [u64; 3]>,
+    transactions: u64,
+}
+
+impl Counted {
+    fn rows(&self) -> u64 {
+        self.changes.values().flatten().sum()
+    }
+}
+
+/// PostgreSQL's own account of the log.
+struct Witness<'a> {
+    database: &'a tokio_postgres::Client,
+}
+
+impl<'a> Witness<'a> {
+    async fn call(database: &'a tokio_postgres::Client) -> Result<Self, CliError> {
+        let sql = "select pg_create_logical_replication_slot('figvine_witness', 'pgoutput')";
+        database.execute(sql, &[]).await.map_err(refused)?;
+        Ok(Self { database })
+    }
+
+    /// Counts from its beginning, anew with each call.
+    ///
+    /// A message of the plugin begins with its kind; in that of a row the table's OID follows (PostgreSQL
+    /// documentation, "Logical Replication Message Formats").
+    async fn count(&self) -> Result<Counted, CliError> {
+        let sql = "
+            with message as (
+                select chr(get_byte(data, 0)) as kind, data from pg_logical_slot_peek_binary_changes(
+                    'figvine_witness', null, null, 'proto_version', '1', 'publication_names', 'figvine_shop')
+            ), change as (
+                select kind, case when kind in ('I', 'U', 'D') then (get_byte(data, 1)::bigint << 24)
+                    + (get_byte(data, 2) << 16) + (get_byte(data, 3) << 8) + get_byte(data, 4) end as table_oid
+                from message where kind in ('B', 'I', 'U', 'D')
+            )
+            select kind, coalesce(nspname || '.' || relname, ''), count(*)
+            from change left join pg_class on pg_class.oid = table_oid::oid
+                left join pg_namespace on pg_namespace.oid = relnamespace
+            group by 1, 2";
+        let mut counted = Counted::default();
+        for row in self.database.query(sql, &[]).await.map_err(refused)? {
+            let kind: String = row.try_get(0).map_err(refused)?;
+            let table: String = row.try_get(1).map_err(refused)?;
+            let number: i64 = row.try_get(2).map_err(refused)?;
+            let number = u64::try_from(number).unwrap_or_default();
+            match kind.as_str() {
+                "I" => counted.changes.entry(table).or_default()[0] += number,
+                "U" => counted.changes.entry(table).or_default()[1] += number,
+                "D" => counted.changes.entry(table).or_default()[2] += number,
+                _ => counted.transactions += number,
+            }
+        }
+        Ok(counted)
+    }
+}
+
+/// What the stream has given.
+#[derive(Debug, Default)]
+struct Tally {
+    changes: BTreeMap<String, [u64; 3]>,
+    types: BTreeMap<String, u64>,
+    ids: HashSet<String>,
+    transactions: HashSet<String>,
+    events: u64,
+    /// Microseconds from commit to storage.
+    lags_us: Vec<i64>,
+}
+
+impl Tally {
+    fn add(&mut self, change: &Change<'_>, stored_at_us: Option<i64>) {
+        self.events += 1;
+        self.ids.insert(change.id.clone());
+        *self.types.entry(change.event_type.clone()).or_default() += 1;
+        let committed_at = change.committed_at.parse::<jiff::Timestamp>().ok();
+        if let (Some(stored_at), Some(committed_at)) = (stored_at_us, committed_at) {
+            self.lags_us.push(stored_at - committed_at.as_microsecond());
+        }
+        // The database calls it one update when a row gets another key; the stream tells it as a delete and an insert.
+        let place = match (&*change.op, &change.rekeyed) {
+            ("insert", None) => 0,
+            ("update", _) | ("insert", Some(_)) => 1,
+            ("delete", None) => 2,
+            ("delete", Some(_)) => return,
+            _ => return,
+        };
+        self.transactions.insert(change.transaction.clone());
+        self.changes.entry(change.table.clone()).or_default()[place] += 1;
+    }
+
+    fn counted(&self) -> Counted {
+        Counted { changes: self.changes.clone(), transactions: self.transactions.len() as u64 }
+    }
+
+    /// The lag in milliseconds that `percent` of the events do not exceed.
+    fn lag_ms(&self, percent: usize) -> f64 {
+        let mut lags = self.lags_us.clone();
+        lags.sort_unstable();
+        let place = (lags.len() * percent).div_ceil(100).saturating_sub(1);
+        let lag_us = lags.get(place).copied().unwrap_or_default();
+        // Lags of a demo fit: 2^32 microseconds are more than an hour.
+        f64::from(u32::try_from(lag_us.max(0)).unwrap_or(u32::MAX)) / 1_000.0
+    }
+}
+
+/// The screen, and what was on it.
+struct Show {
+    screen: Screen,
+    output: Output,
+    tally: Tally,
+}
+
+impl Show {
+    fn message(
+        &mut self,
+        message: Option<Result<Message, impl Error + Send + Sync + 'static>>,
+    ) -> Result<(), CliError> {
+        let message = match message {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return Err(tail::unread("the stream").because(error)),
+            None => return Err(tail::unread("the stream")),
+        };
+        if let Some(change) = Change::of(message.headers.as_ref(), &message.payload) {
+            self.tally.add(&change, tail::stored_at_us(&message));
+        }
+        match self.output {
+            Output::Json => tail::print_json(&message),
+            Output::Text => {
+                super::print(self.screen.event(&message.subject, message.headers.as_ref(), &message.payload))
+            }
+        }
+    }
+}
+
+struct Summary {
+    stream: String,
+    tally: Tally,
+    counted: Counted,
+    sold: Sales,
+}
+
+impl Summary {
+    /// Whether each change stands in the stream, and once.
+    fn is_proven(&self) -> bool {
+        self.tally.counted() == self.counted && self.tally.ids.len() as u64 == self.tally.events
+    }
+
+    fn verdict(&self) -> Result<(), CliError> {
+        if self.is_proven() {
+            return Ok(());
+        }
+        let what = format!(
+            "stream {} and the database differ: {} row changes in {} transactions against {} in {}, {} identities \
+             among {} events",
+            self.stream,
+            self.tally.counted().rows(),
+            self.tally.transactions.len(),
+            self.counted.rows(),
+            self.counted.transactions,
+            self.tally.ids.len(),
+            self.tally.events,
+        );
+        Err(CliError::new(1, "FV-4011", what))
+    }
+
+    fn text(&self, screen: &Screen) -> String {
+        let Self { tally, counted, sold, stream } = self;
+        let mut text = screen.paint(DIM, &"─".repeat(screen.width().min(100)));
+        let mut row = |name: &str, what: &str| {
+            let _ = write!(text, "\n  {}  {what}", screen.paint(CYAN, &format!("{name:<10}")));
+        };
+        row(
+            "shop",
+            &format!(
+                "committed {} transactions: {} orders placed, {} paid, {} shipped, {} cancelled, {} new customers",
+                counted.transactions, sold.orders, sold.payments, sold.shipped, sold.cancelled, sold.customers
+            ),
+        );
+        row("stream", &format!("{stream} holds {} events", tally.events));
+        let width = tally.types.keys().map(|name| name.chars().count()).max().unwrap_or_default();
+        for (name, number) in &tally.types {
+            row("", &format!("{name:<width$}  {number:>6}"));
+        }
+        let lag = format!("{:.1} ms, p99 {:.1} ms, from commit to storage", tally.lag_ms(50), tally.lag_ms(99));
+        row("lag", &format!("p50 {lag}"));
+        let proof = if self.is_proven() {
+            let told = format!("{} row changes in {} transactions", counted.rows(), counted.transactions);
+            let word = screen.paint(GREEN, "each change is there, once");
+            format!("{word}: PostgreSQL itself counts {told}, too")
+        } else {
+            screen.paint(RED, "the stream and the database differ")
+        };
+        row("proof", &proof);
+        text
+    }
+
+    fn json(&self) -> String {
+        let Self { tally, counted, stream, .. } = self;
+        serde_json::json!({
+            "schema_version": 1,
+            "summary": {
+                "stream": stream,
+                "events": tally.events,
+                "types": tally.types,
+                "identities": tally.ids.len(),
+                "row_changes": tally.counted().rows(),
+                "transactions": tally.transactions.len(),
+                "source_row_changes": counted.rows(),
+                "source_transactions": counted.transactions,
+                "lag_p50_ms": tally.lag_ms(50),
+                "lag_p99_ms": tally.lag_ms(99),
+                "is_proven": self.is_proven(),
+            },
+        })
+        .to_string()
+    }
+}
+
+/// What was sold between two moments.
+fn since(before: Sales, now: Sales) -> Sales {
+    Sales {
+        customers: now.customers - before.customers,
+        orders: now.orders - before.orders,
+        lines: now.lines - before.lines,
+        payments: now.payments - before.payments,
+        shipped: now.shipped - before.shipped,
+        cancelled: now.cancelled - before.cancelled,
+        deleted: now.deleted - before.deleted,
+        restocked: now.restocked - before.restocked,
+        moved: now.moved - before.moved,
+    }
+}
+
+/// The bridge has no reason to end before it is told to.
+fn too_early(ended: Result<(), Failed>) -> CliError {
+    match ended {
+        Err(error) => error.into(),
+        Ok(()) => CliError::new(1, "FV-4010", "the demo's bridge ended too early"),
+    }
+}
+
+fn failed(error: SandboxError) -> CliError {
+    let failed = CliError::new(1, "FV-4010", error.to_string());
+    match error.source() {
+        Some(source) => failed.because(chain(source)),
+        None => failed,
+    }
+}
+
+fn refused(error: tokio_postgres::Error) -> CliError {
+    CliError::new(1, "FV-4010", "the demo's postgres refused a statement").because(error)
+}
+
+fn io_failed(what: &str, error: std::io::Error) -> CliError {
+    CliError::new(1, "FV-4010", format!("the demo cannot {what}")).because(error)
+}
+
+/// An error and its causes, in words.
+fn chain(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(words, ": {error}");
+        cause = error.source();
+    }
+    words
+}
