@@ -8,9 +8,9 @@ mod live {
     pub(crate) mod journal;
 
     mod basics;
-    mod tables;
-    mod values;
     mod kills;
     mod order;
     mod outages;
+    mod tables;
+    mod values;
 }

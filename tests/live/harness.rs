@@ -181,8 +181,7 @@ pub(crate) async fn each_header(world: &World, mut look: impl FnMut(u64, &async_
     if state.messages == 0 {
         return;
     }
-    let config =
-        OrderedConfig { deliver_policy: DeliverPolicy::All, headers_only: true, ..OrderedConfig::default() };
+    let config = OrderedConfig { deliver_policy: DeliverPolicy::All, headers_only: true, ..OrderedConfig::default() };
     let consumer = stream.create_consumer(config).await.expect("a consumer");
     let mut messages = consumer.messages().await.expect("messages");
     while let Some(message) = tokio::time::timeout(SOON, messages.next()).await.expect("the next message in time") {
