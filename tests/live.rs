@@ -3,6 +3,8 @@
 //! Everything runs on free ports and in temporary directories. A server that is
 //! missing fails the tests and names the command that gets it.
 
+#![allow(clippy::print_stdout, reason = "seeds, and what a machine lacks, are told")]
+
 mod live {
     pub(crate) mod harness;
     pub(crate) mod journal;
