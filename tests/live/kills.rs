@@ -2,7 +2,7 @@
 
 use figvine_sandbox::NatsOptions;
 
-use super::harness::{World, each_header, last_sequence, wait_growth};
+use super::harness::{World, each_header, last_sequence, wait_growth, wait_messages};
 use super::journal::{self, Load, Random};
 
 /// More transactions than a test lets pass: the load ends when the test says so.
@@ -129,8 +129,9 @@ async fn a_transaction_of_very_many_rows_is_gone_on_with_in_its_middle() {
     let held = last_sequence(&world).await.expect("the stream");
     assert!((ROWS / 10..ROWS * 9 / 10).contains(&held), "killed with {held} of {ROWS} stored: not its middle");
 
-    let mut bridge = world.bridge();
-    wait_growth(&world, &mut bridge, ROWS - held).await;
+    // What was on its way when the bridge was killed may still have been stored since.
+    let bridge = world.bridge();
+    wait_messages(&world, ROWS).await;
     let peak = peak.max(bridge.peak_kib());
     bridge.stop().await;
     assert!(peak < MEMORY_KIB, "{peak} KiB");
