@@ -8,7 +8,10 @@ mod live {
     pub(crate) mod journal;
 
     mod basics;
+    mod cluster;
+    mod fence;
     mod kills;
     mod order;
     mod outages;
+    mod positions;
 }
