@@ -135,8 +135,14 @@ impl Connector for Postgres {
         }
         let mut session = self.session().await?;
         let system = session.identify().await?;
+        // Before anything is made: the server may be another one than that which the stream was written from.
+        let found = slot::find(config, &catalogue, &server, system, from.as_ref()).await?;
+        // Before the slot: a change is decoded with the publications that existed when it was made.
         publication::ensure(config, &self.globs, &catalogue, &server).await?;
-        let place = slot::place(config, &catalogue, &server, &mut session, system, from.as_ref()).await?;
+        let place = match found {
+            Some(place) => place,
+            None => slot::make(config, &catalogue, &server, &mut session, system).await?,
+        };
         let begun = session.replicate(&config.slot, &config.publication, place.from).await;
         let session = begun.map_err(|error| self.not_begun(error, from.is_some()))?;
         tracing::info!(slot = %config.slot, from = %place.from, timeline = place.log.timeline, "reading the log");

@@ -18,15 +18,14 @@ pub(crate) struct Place {
     pub(crate) from: Lsn,
 }
 
-/// Finds the place to read from; makes the slot at the very first start.
-pub(crate) async fn place(
+/// Finds the place to read from, and changes nothing; `None` before the very first start, when there is no slot yet.
+pub(crate) async fn find(
     config: &Config,
     catalogue: &Catalogue,
     server: &Server,
-    session: &mut Session,
     system: System,
     from: Option<&Position>,
-) -> Result<Place, SourceError> {
+) -> Result<Option<Place>, SourceError> {
     let log = LogId { system: system.id, timeline: system.timeline };
     let slot = catalogue.slot(&config.slot, server.version).await?;
     let from = from.map(|position| wanted_place(position, log, slot.as_ref())).transpose()?;
@@ -41,8 +40,7 @@ pub(crate) async fn place(
                      and its checkpoint, then start again: slot {name} is created then."
             )));
         }
-        let created = create(config, catalogue, server, session).await?;
-        return Ok(Place { log, from: created });
+        return Ok(None);
     };
     let confirmed = usable(config, &slot)?;
     match from {
@@ -51,9 +49,21 @@ pub(crate) async fn place(
             "slot {name} was moved on to {confirmed}, behind {from} where we stopped: what lies between is gone"
         ))
         .hint("Something else read through the slot, or it was advanced by hand. Read the tables again, or begin anew with another stream.")),
-        Some(from) => Ok(Place { log, from }),
-        None => Ok(Place { log, from: confirmed }),
+        Some(from) => Ok(Some(Place { log, from })),
+        None => Ok(Some(Place { log, from: confirmed })),
     }
+}
+
+/// Makes the slot, at the very first start; the log is read from there.
+pub(crate) async fn make(
+    config: &Config,
+    catalogue: &Catalogue,
+    server: &Server,
+    session: &mut Session,
+    system: System,
+) -> Result<Place, SourceError> {
+    let from = create(config, catalogue, server, session).await?;
+    Ok(Place { log: LogId { system: system.id, timeline: system.timeline }, from })
 }
 
 /// The LSN to go on from, if the position is one of this log.
