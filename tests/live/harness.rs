@@ -39,7 +39,6 @@ pub(crate) struct World {
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(crate) sequence: u64,
-    pub(crate) subject: String,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Value,
 }
@@ -168,20 +167,19 @@ pub(crate) async fn finish(command: Command) -> Finished {
 }
 
 /// Hands the headers of all messages of our stream to `look`, in order, each with its sequence.
-pub(crate) async fn each_header(world: &World, mut look: impl FnMut(u64, &async_nats::HeaderMap)) {
+pub(crate) async fn each_header(world: &World, mut look: impl FnMut(u64, Option<&async_nats::HeaderMap>)) {
     let mut stream = world.jetstream().await.get_stream(STREAM).await.expect("the stream");
     let state = stream.info().await.expect("its state").state.clone();
     if state.messages == 0 {
         return;
     }
-    let config =
-        OrderedConfig { deliver_policy: DeliverPolicy::All, headers_only: true, ..OrderedConfig::default() };
+    let config = OrderedConfig { deliver_policy: DeliverPolicy::All, headers_only: true, ..OrderedConfig::default() };
     let consumer = stream.create_consumer(config).await.expect("a consumer");
     let mut messages = consumer.messages().await.expect("messages");
     while let Some(message) = tokio::time::timeout(SOON, messages.next()).await.expect("the next message in time") {
         let message = message.expect("a message");
         let sequence = message.info().expect("its place").stream_sequence;
-        look(sequence, message.headers.as_ref().expect("headers"));
+        look(sequence, message.headers.as_ref());
         if sequence >= state.last_sequence {
             break;
         }
@@ -207,7 +205,7 @@ pub(crate) async fn events(context: &jetstream::Context, stream: &str) -> Vec<Ev
             headers.insert(name.to_string(), values.first().map(ToString::to_string).unwrap_or_default());
         }
         let body = serde_json::from_slice(&message.payload).expect("a body of JSON");
-        events.push(Event { sequence, subject: message.subject.to_string(), headers, body });
+        events.push(Event { sequence, headers, body });
         if sequence >= state.last_sequence {
             break;
         }

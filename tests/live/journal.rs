@@ -296,10 +296,9 @@ fn the_check_sees_what_is_wrong() {
         if last {
             headers.insert("Figvine-Tx-Last".to_owned(), "true".to_owned());
         }
-        Event { sequence, subject: String::new(), headers, body }
+        Event { sequence, headers, body }
     };
-    let right =
-        vec![event(1, 0, "insert", 1, false), event(2, 1, "update", 2, false), event(3, 2, "delete", 0, true)];
+    let right = vec![event(1, 0, "insert", 1, false), event(2, 1, "update", 2, false), event(3, 2, "delete", 0, true)];
     let journal = HashMap::from([("7".to_owned(), right.iter().map(Told::of).collect::<Vec<_>>())]);
     assert_eq!(check_events(&right, &journal), Ok(3));
 
