@@ -10,9 +10,12 @@ mod live {
     pub(crate) mod journal;
 
     mod basics;
+    mod cluster;
+    mod fence;
     mod kills;
     mod order;
     mod outages;
+    mod positions;
     mod tables;
     mod values;
 }

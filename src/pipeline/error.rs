@@ -80,7 +80,7 @@ impl PipelineError {
             Self::Nats(_) | Self::Stream(_) | Self::Broker(_) | Self::Keep(_) => 7,
             Self::Chain(error) => match error {
                 ChainError::StreamLost { .. } | ChainError::LostAcknowledged { .. } | ChainError::TailGone { .. } => 8,
-                ChainError::Fenced { .. } => 9,
+                ChainError::Fenced { .. } | ChainError::Displaced { .. } => 9,
                 ChainError::Alien { .. } | ChainError::Refused { .. } => 7,
                 ChainError::TooLarge { .. } => 1,
             },
@@ -107,6 +107,7 @@ impl PipelineError {
                 ChainError::Fenced { .. } => "FV-2305",
                 ChainError::Refused { .. } => "FV-2306",
                 ChainError::TooLarge { .. } => "FV-2307",
+                ChainError::Displaced { .. } => "FV-2308",
             },
             Self::Encode(_) => "FV-3101",
             Self::Template(_) => "FV-3102",

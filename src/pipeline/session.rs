@@ -15,7 +15,7 @@ use crate::checkpoint::Writer;
 use crate::event::{Encoder, Events};
 use crate::stream::keeper::{Keeper, Key};
 use crate::stream::wire::CHAIN_BYTES;
-use crate::stream::{Broker, JetStream, Publisher, Stored, ensure, resume};
+use crate::stream::{Broker, ChainError, JetStream, Publisher, Stored, ensure, resume};
 use crate::telemetry::{Phase, SourceTelemetry, seconds_since};
 
 /// Batches that wait for the chain. Its window holds thousands of events more.
@@ -52,6 +52,8 @@ struct Begun<S> {
     encoder: Encoder,
     publisher: Publisher<JetStream>,
     keeper: Keeper<Key>,
+    /// The same once more, for what the chain finds at its end.
+    witness: Keeper<Key>,
     ledger: Ledger,
     stored: watch::Sender<Stored>,
     durable: watch::Sender<Option<Position>>,
@@ -68,6 +70,7 @@ async fn begin<C: Connector>(
     // First what an earlier run kept: a stream made anew must not hide that one is gone.
     let key = Key::open(&context, stream).await?;
     let setup = ensure(&context, stream).await?;
+    let witness = Keeper::new(key.clone(), stream, setup.stream_id.clone());
     let mut keeper = Keeper::new(key, stream, setup.stream_id.clone());
     let kept = keeper.read().await?;
     let mut broker = JetStream::new(nats.clone(), context, stream.name.as_str());
@@ -95,6 +98,7 @@ async fn begin<C: Connector>(
         encoder,
         publisher: Publisher::new(broker, stream, writer, &tail, Arc::clone(telemetry)),
         keeper,
+        witness,
         ledger: Ledger::new(Arc::clone(telemetry), tail.last_seq),
         stored: watch::Sender::new(stored),
         durable,
@@ -110,7 +114,7 @@ impl<S: Source> Begun<S> {
         goal: Option<Position>,
         stop: &CancellationToken,
     ) -> Result<(), PipelineError> {
-        let Self { mut source, mut encoder, publisher, keeper, ledger, stored, durable } = self;
+        let Self { mut source, mut encoder, publisher, keeper, mut witness, ledger, stored, durable } = self;
         let (sender, events) = mpsc::channel(BATCHES_AHEAD);
         let ledger = Arc::new(ledger);
         let following = (Arc::clone(&ledger), stored.subscribe());
@@ -129,6 +133,11 @@ impl<S: Source> Begun<S> {
         // From here on nothing is read. The chain ends when all is stored, the keeper when the chain ends.
         let chained = chain.join_next().await;
         while behind.join_next().await.is_some() {}
+        if let Some(Ok(Err(ChainError::Displaced { sequence, .. }))) = &chained
+            && let Err(error) = witness.mark_displaced(*sequence).await
+        {
+            tracing::error!(stream = %pipeline.stream.name, source = ?error.source, "{error}");
+        }
         source.close().await;
 
         // Of two failures the chain's says more: the reader may only have found it gone.

@@ -7,7 +7,7 @@ use std::error::Error;
 use bytes::BytesMut;
 
 use super::wire::Refusal;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Writer};
 
 /// How a stream ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,18 @@ pub enum Mark {
     Foreign,
     /// It carries a checkpoint.
     Checkpoint(Checkpoint),
+}
+
+impl Mark {
+    /// Whether somebody else than `writer` wrote the message.
+    #[must_use]
+    pub fn is_strange_to(&self, writer: &Writer) -> bool {
+        match self {
+            Self::Missing => false,
+            Self::Foreign => true,
+            Self::Checkpoint(checkpoint) => checkpoint.writer != *writer,
+        }
+    }
 }
 
 /// Why the broker does not do what it was asked for.
@@ -87,6 +99,28 @@ pub trait Broker: Send {
 
     /// Reads the mark of one message from the leader. Ends in bounded time.
     fn mark(&mut self, sequence: u64) -> impl Future<Output = Result<Mark, BrokerError>> + Send;
+
+    /// The first message from `first` up to `last` that is there and that `writer` did not write. Each of
+    /// them is read from the leader in bounded time.
+    fn stranger(
+        &mut self,
+        first: u64,
+        last: u64,
+        writer: &Writer,
+    ) -> impl Future<Output = Result<Option<(u64, Mark)>, BrokerError>> + Send
+    where
+        Self: Sized,
+    {
+        async move {
+            for sequence in first..=last {
+                let mark = self.mark(sequence).await?;
+                if mark.is_strange_to(writer) {
+                    return Ok(Some((sequence, mark)));
+                }
+            }
+            Ok(None)
+        }
+    }
 
     /// Opens a session. What earlier sessions have sent may still arrive behind this call.
     ///

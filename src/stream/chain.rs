@@ -19,7 +19,11 @@
 //! Two things depend on there being one writer, and are held against others as far
 //! as the protocol allows: a session's first message, and the first behind a pause, go
 //! alone, so that whoever wrote meanwhile is found before anything can be
-//! interleaved; and a refused message whose place is taken is looked at, to see by whom.
+//! interleaved; and what was in flight when a doubt arose is looked at, to see who wrote it.
+//!
+//! An alien message in the middle of a flight takes the place of one of ours, and those
+//! behind it still fit. Therefore every message asks for an answer: the refusal of the one
+//! whose place was taken is all that tells.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +40,6 @@ use crate::checkpoint::Writer;
 use crate::event::Events;
 use crate::telemetry::{Phase, SourceTelemetry};
 
-/// Every how many messages an answer is asked for.
-const ASK_EVERY: u64 = 64;
 /// Frames are gathered up to this size before they are written.
 const WRITE_BYTES: usize = 256 * 1024;
 /// After a pause of this length the next message goes alone.
@@ -95,6 +97,18 @@ pub enum ChainError {
         /// The message by which it was found.
         sequence: u64,
     },
+    /// A program that is no figvine wrote while we did. Its message may have taken the place of one of ours,
+    /// with what follows stored behind it: a chain finds that only afterwards.
+    #[error(
+        "another writer is active on stream {stream}: message {sequence} was not written by figvine, \
+         and may stand in the place of a change"
+    )]
+    Displaced {
+        /// Its name.
+        stream: String,
+        /// The alien message.
+        sequence: u64,
+    },
     /// The broker refuses what we publish, and will again.
     #[error("stream {stream} refuses us: {description}")]
     Refused {
@@ -132,6 +146,9 @@ impl ChainError {
             }
             Self::Fenced { .. } => {
                 "Stop the other one: only one figvine, and no other publisher, may write to a source's stream."
+            }
+            Self::Displaced { .. } => {
+                "Stop the other one: only figvine may write to a source's stream. Then go on from the kept checkpoint, so that what was stored behind it comes again: `figvine position show` prints it, `figvine position set` takes it."
             }
             Self::Refused { .. } => {
                 "Compare the stream's limits and the account's permissions with the words of the server."
@@ -183,13 +200,11 @@ struct Doubt {
     what: String,
     /// The stream or the server is full.
     slow: bool,
-    /// The message that was refused since the stream did not end before it.
-    refused: Option<u64>,
 }
 
 impl Doubt {
     fn new(reason: &'static str, what: impl Into<String>) -> Self {
-        Self { reason, what: what.into(), slow: false, refused: None }
+        Self { reason, what: what.into(), slow: false }
     }
 }
 
@@ -197,11 +212,7 @@ impl<B: Broker> Publisher<B> {
     /// Goes on behind `tail`, the one that [`super::resume`] decided by, as `writer`: the one that stands
     /// in the events' checkpoints.
     pub fn new(broker: B, settings: &Settings, writer: Writer, tail: &Tail, telemetry: Arc<SourceTelemetry>) -> Self {
-        let limits = Limits {
-            messages: settings.window_messages.max(1),
-            bytes: settings.window_bytes.max(1),
-            ask_every: ASK_EVERY,
-        };
+        let limits = Limits { messages: settings.window_messages.max(1), bytes: settings.window_bytes.max(1) };
         // The pauses of two writers must differ, and a test's must repeat: the writer's name gives them.
         let seed = writer
             .as_str()
@@ -218,14 +229,6 @@ impl<B: Broker> Publisher<B> {
             random: seed | 1,
         };
         Self { broker, link, window: Window::new(tail.last_seq, limits) }
-    }
-
-    /// Asks for an answer to every message instead of every 64th. It costs the broker a fifth more,
-    /// and finds another writer at its first message.
-    #[must_use]
-    pub fn ask_always(mut self) -> Self {
-        self.window.ask_every(1);
-        self
     }
 
     /// Publishes what comes until the channel is closed and all of it is stored. Tells by `stored` how far
@@ -287,7 +290,7 @@ impl<B: Broker> Publisher<B> {
                     break;
                 }
                 let stream = (!opened).then_some(link.stream.as_str());
-                if let Err(TooLarge { size }) = window.send(&inbox, stream, pending == 1, max_payload, &mut out) {
+                if let Err(TooLarge { size }) = window.send(&inbox, stream, max_payload, &mut out) {
                     return End::Fatal(ChainError::TooLarge { stream: link.stream.clone(), size, limit: max_payload });
                 }
                 opened = true;
@@ -343,8 +346,7 @@ impl<B: Broker> Publisher<B> {
                 Err(BrokerError::NoStream) => Err(ChainError::StreamLost { stream: link.stream.clone() }),
                 Err(error) => match link.failed(error) {
                     End::Doubt(next) => {
-                        // What was refused is still to be looked at.
-                        doubt = Doubt { refused: doubt.refused, slow: doubt.slow, ..next };
+                        doubt = Doubt { slow: doubt.slow, ..next };
                         continue;
                     }
                     End::Fatal(error) => return Err(error),
@@ -358,23 +360,17 @@ impl<B: Broker> Publisher<B> {
                     if losses >= LOSS_SEEN {
                         return Err(error);
                     }
-                    doubt = Doubt { refused: doubt.refused, ..Doubt::new("loss", error.to_string()) };
+                    doubt = Doubt::new("loss", error.to_string());
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            if let Some(sequence) = doubt.refused.filter(|refused| *refused <= last_seq) {
-                match broker.mark(sequence).await {
-                    Ok(Mark::Checkpoint(checkpoint)) if checkpoint.writer == link.writer => {}
-                    Ok(Mark::Missing) => {}
-                    Ok(Mark::Checkpoint(_) | Mark::Foreign) => {
-                        return Err(ChainError::Fenced { stream: link.stream.clone(), sequence });
-                    }
-                    Err(_) => {
-                        doubt =
-                            Doubt { refused: doubt.refused, ..Doubt::new("disconnected", "a message cannot be read") };
-                        continue;
-                    }
+            match broker.stranger(window.acked() + 1, last_seq, &link.writer).await {
+                Ok(None) => {}
+                Ok(Some((sequence, mark))) => return Err(link.fenced(sequence, &mark)),
+                Err(_) => {
+                    doubt = Doubt::new("disconnected", "what was in flight cannot be read");
+                    continue;
                 }
             }
             if last_seq > window.acked() {
@@ -415,7 +411,7 @@ impl Link {
             // Stream full; storage or other resources exhausted.
             (10077 | 10047 | 10023, _) => Doubt { slow: true, ..Doubt::new("full", description) },
             // Wrong last sequence, in two forms.
-            (10071 | 10164, _) => Doubt { refused: Some(asked), ..Doubt::new("sequence", description) },
+            (10071 | 10164, _) => Doubt::new("sequence", description),
             // Too many requests.
             (10167, _) => Doubt::new("busy", description),
             (0, 503) => Doubt::new("no_responders", description),
@@ -448,7 +444,7 @@ impl Link {
             return Err(ChainError::LostAcknowledged { stream: stream(), acked: window.acked(), last_seq });
         }
         if last_seq > window.highest() {
-            return Err(ChainError::Fenced { stream: stream(), sequence: last_seq });
+            return Err(self.fenced(last_seq, &tail.last));
         }
         match &tail.last {
             // What stood there when we began was written by an earlier run.
@@ -456,7 +452,17 @@ impl Link {
             // Removed by age: the count fits, so it was ours.
             Mark::Missing => Ok(()),
             Mark::Checkpoint(checkpoint) if checkpoint.writer == self.writer => Ok(()),
-            Mark::Checkpoint(_) | Mark::Foreign => Err(ChainError::Fenced { stream: stream(), sequence: last_seq }),
+            mark @ (Mark::Checkpoint(_) | Mark::Foreign) => Err(self.fenced(last_seq, mark)),
+        }
+    }
+
+    /// Another writer was found by its message. Another figvine's is the very event that we would have put
+    /// there, since it went on behind the same tail; an alien's is none.
+    fn fenced(&self, sequence: u64, mark: &Mark) -> ChainError {
+        let stream = self.stream.clone();
+        match mark {
+            Mark::Foreign => ChainError::Displaced { stream, sequence },
+            Mark::Checkpoint(_) | Mark::Missing => ChainError::Fenced { stream, sequence },
         }
     }
 
@@ -509,12 +515,12 @@ mod tests {
     }
 
     fn window() -> Window {
-        let mut window = Window::new(10, Limits { messages: 10, bytes: 1000, ask_every: 64 });
+        let mut window = Window::new(10, Limits { messages: 10, bytes: 1000 });
         let at = crate::event::EventAt { subject: 0, headers: 1, body: 1, end: 2 };
         window.push(Events { bytes: b"s1s2s3".to_vec(), list: vec![at; 3], end: None });
         let mut out = BytesMut::new();
         for _ in 0..3 {
-            window.send("i", None, false, 1000, &mut out).expect("small");
+            window.send("i", None, 1000, &mut out).expect("small");
         }
         window.rewind(11);
         window
@@ -527,7 +533,7 @@ mod tests {
             assert!(link.judge(&window(), &tail(last_seq, by(&link.writer))).is_ok());
             assert!(link.judge(&window(), &tail(last_seq, Mark::Missing)).is_ok());
         }
-        let window = Window::new(10, Limits { messages: 1, bytes: 1, ask_every: 1 });
+        let window = Window::new(10, Limits { messages: 1, bytes: 1 });
         for last in [by(&Writer::fresh()), Mark::Foreign, Mark::Missing] {
             assert!(link.judge(&window, &tail(10, last)).is_ok());
         }
@@ -536,10 +542,10 @@ mod tests {
     #[test]
     fn a_tail_that_another_wrote_fences_us() {
         let link = link();
-        for last in [by(&Writer::fresh()), Mark::Foreign] {
-            let error = link.judge(&window(), &tail(12, last)).expect_err("fenced");
-            assert!(matches!(error, ChainError::Fenced { sequence: 12, .. }));
-        }
+        let error = link.judge(&window(), &tail(12, by(&Writer::fresh()))).expect_err("fenced");
+        assert!(matches!(error, ChainError::Fenced { sequence: 12, .. }));
+        let error = link.judge(&window(), &tail(12, Mark::Foreign)).expect_err("fenced");
+        assert!(matches!(error, ChainError::Displaced { sequence: 12, .. }));
         let error = link.judge(&window(), &tail(14, Mark::Missing)).expect_err("fenced");
         assert!(matches!(error, ChainError::Fenced { sequence: 14, .. }));
     }
@@ -565,18 +571,18 @@ mod tests {
     fn each_refusal_has_its_meaning() {
         let meaning = |code, err_code| match link().refused(7, Refusal { code, err_code, description: "words".into() })
         {
-            End::Doubt(doubt) => (doubt.reason, doubt.slow, doubt.refused),
+            End::Doubt(doubt) => (doubt.reason, doubt.slow),
             End::Fatal(error) => {
                 assert_eq!(error.to_string(), "stream S refuses us: words");
-                ("fatal", false, None)
+                ("fatal", false)
             }
-            End::Done => ("done", false, None),
+            End::Done => ("done", false),
         };
-        assert_eq!(meaning(400, 10071), ("sequence", false, Some(7)));
-        assert_eq!(meaning(503, 10077), ("full", true, None));
-        assert_eq!(meaning(429, 10167), ("busy", false, None));
-        assert_eq!(meaning(503, 0), ("no_responders", false, None));
-        assert_eq!(meaning(500, 10001), ("refused", false, None));
+        assert_eq!(meaning(400, 10071), ("sequence", false));
+        assert_eq!(meaning(503, 10077), ("full", true));
+        assert_eq!(meaning(429, 10167), ("busy", false));
+        assert_eq!(meaning(503, 0), ("no_responders", false));
+        assert_eq!(meaning(500, 10001), ("refused", false));
         for err_code in [10054, 10060, 10109] {
             assert_eq!(meaning(400, err_code).0, "fatal");
         }

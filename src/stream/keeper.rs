@@ -41,6 +41,8 @@ pub struct Kept {
     pub sequence: u64,
     /// Where the source goes on behind it.
     pub position: Position,
+    /// The message of an alien who wrote between ours: what we stored behind it has a gap before it.
+    pub displaced: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,6 +51,8 @@ struct Form {
     stream_id: Box<str>,
     sequence: u64,
     position: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    displaced: Option<u64>,
     /// When it was written, RFC 3339; for people.
     #[serde(default)]
     at: String,
@@ -80,7 +84,7 @@ pub trait Vault: Send {
 }
 
 /// The key of one stream in the bucket.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Key {
     store: kv::Store,
     stream: String,
@@ -157,7 +161,8 @@ impl<V: Vault> Keeper<V> {
         };
         let form: Form = serde_json::from_slice(&value).map_err(|e| unknown(Some(Box::new(e))))?;
         let position = Position::parse(&form.position).filter(|_| form.version == FORM).ok_or_else(|| unknown(None))?;
-        Ok(Some(Kept { stream_id: form.stream_id, sequence: form.sequence, position }))
+        let Form { stream_id, sequence, displaced, .. } = form;
+        Ok(Some(Kept { stream_id, sequence, position, displaced }))
     }
 
     /// Says by hand where the source goes on behind the stream's last message.
@@ -165,7 +170,17 @@ impl<V: Vault> Keeper<V> {
     /// # Errors
     /// It cannot be written.
     pub async fn set(&mut self, last_seq: u64, position: &Position) -> Result<(), KeepError> {
-        let form = self.form(last_seq, position);
+        let form = self.form(last_seq, position, None);
+        self.vault.put(form).await
+    }
+
+    /// Notes that an alien's message stands among ours, so that no later run goes on behind it.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub async fn mark_displaced(&mut self, sequence: u64) -> Result<(), KeepError> {
+        let Some(kept) = self.read().await? else { return Ok(()) };
+        let form = self.form(kept.sequence, &kept.position, Some(sequence));
         self.vault.put(form).await
     }
 
@@ -211,12 +226,13 @@ impl<V: Vault> Keeper<V> {
         }
     }
 
-    fn form(&self, sequence: u64, position: &Position) -> Bytes {
+    fn form(&self, sequence: u64, position: &Position, displaced: Option<u64>) -> Bytes {
         let form = Form {
             version: FORM,
             stream_id: self.stream_id.clone(),
             sequence,
             position: position.to_string(),
+            displaced,
             at: jiff::Timestamp::now().to_string(),
         };
         serde_json::to_vec(&form).unwrap_or_default().into()
@@ -225,7 +241,7 @@ impl<V: Vault> Keeper<V> {
     async fn write(&mut self, stored: &Stored) -> bool {
         // Nothing is known yet that a restart could use.
         let Some(position) = &stored.position else { return true };
-        let value = self.form(stored.sequence, position);
+        let value = self.form(stored.sequence, position, None);
         match timeout(WRITE_TIMEOUT, self.vault.put(value)).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
@@ -370,7 +386,10 @@ mod tests {
         running.stored.send_replace(at(7));
         seconds(1).await;
         let kept = keeper(&running.shelf, Duration::ZERO).read().await.expect("readable");
-        assert_eq!(kept, Some(Kept { stream_id: "id".into(), sequence: 7, position: Position::between("p7") }));
+        assert_eq!(
+            kept,
+            Some(Kept { stream_id: "id".into(), sequence: 7, position: Position::between("p7"), displaced: None })
+        );
         assert!(
             running.shelf.text().starts_with(r#"{"version":1,"stream_id":"id","sequence":7,"position":"p7","at":"#)
         );
@@ -431,7 +450,10 @@ mod tests {
         let mut keeper = keeper(&shelf, Duration::ZERO);
         keeper.set(7, &Position::between("a")).await.unwrap();
         let kept = keeper.read().await.unwrap().unwrap();
-        assert_eq!((kept.sequence, kept.position), (7, Position::between("a")));
+        assert_eq!((kept.sequence, kept.position, kept.displaced), (7, Position::between("a"), None));
+        keeper.mark_displaced(9).await.unwrap();
+        let kept = keeper.read().await.unwrap().unwrap();
+        assert_eq!((kept.sequence, kept.position, kept.displaced), (7, Position::between("a"), Some(9)));
         keeper.forget().await.unwrap();
         assert_eq!(keeper.read().await.unwrap(), None);
     }

@@ -20,7 +20,7 @@ pub struct Resume {
 ///
 /// # Errors
 /// The stream lost what it had acknowledged ([`ChainError::StreamLost`], [`ChainError::LostAcknowledged`]) and
-/// `on_loss` says to stop; its last message was removed ([`ChainError::TailGone`]) or is not ours
+/// `on_loss` says to stop; an alien wrote between our messages ([`ChainError::Displaced`]); its last message was removed ([`ChainError::TailGone`]) or is not ours
 /// ([`ChainError::Alien`]).
 pub fn resume(tail: &Tail, kept: Option<&Kept>, settings: &Settings) -> Result<Resume, ChainError> {
     let stream = || settings.name.clone();
@@ -41,6 +41,10 @@ pub fn resume(tail: &Tail, kept: Option<&Kept>, settings: &Settings) -> Result<R
         // The witness speaks of what is no more: only the tail counts.
         Some(_) => None,
     };
+    // Until a position is set by hand: nothing of ours behind an alien's message can be gone on with.
+    if let Some(sequence) = kept.and_then(|kept| kept.displaced).filter(|displaced| *displaced < last_seq) {
+        return Err(ChainError::Displaced { stream: stream(), sequence });
+    }
     // The kept position may be further than the message's own checkpoint: an idle source moves on without messages.
     if let Some(kept) = kept.filter(|kept| kept.sequence == last_seq) {
         return go_on(Some(kept.position.clone()));
@@ -93,7 +97,7 @@ mod tests {
     }
 
     fn kept(stream_id: &str, sequence: u64, position: &str) -> Kept {
-        Kept { stream_id: stream_id.into(), sequence, position: Position::between(position) }
+        Kept { stream_id: stream_id.into(), sequence, position: Position::between(position), displaced: None }
     }
 
     fn from(position: &str, last_seq: u64) -> Resume {
@@ -139,6 +143,15 @@ mod tests {
             assert!(matches!(error, ChainError::StreamLost { .. }));
             assert_eq!(resume(&tail(7, ours("a")), Some(&witness), &reread()).expect("again"), from("a", 7));
         }
+    }
+
+    #[test]
+    fn what_stands_behind_an_aliens_message_is_not_gone_on_with() {
+        let displaced = Kept { displaced: Some(6), ..kept("id", 5, "old") };
+        let error = resume(&tail(7, ours("a")), Some(&displaced), &settings()).expect_err("a gap");
+        assert!(matches!(error, ChainError::Displaced { sequence: 6, .. }));
+        let error = resume(&tail(6, Mark::Foreign), Some(&displaced), &settings()).expect_err("not ours");
+        assert!(matches!(error, ChainError::Alien { .. }));
     }
 
     #[test]

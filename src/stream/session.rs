@@ -1,6 +1,6 @@
 //! The real broker: tails through the client library, sessions over a connection of our own.
 
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,17 +10,20 @@ use async_nats::jetstream;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::{Buf as _, BytesMut};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::timeout;
 
 use super::broker::{Answer, Broker, BrokerError, Gone, Mark, Session, Tail};
 use super::setup;
 use super::wire::{self, Incoming, Parser};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Writer};
 use crate::nats::{self, Connection, NatsError, NatsErrorKind};
 
 /// How long the leader may take to answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages that are read at once when what was in flight is looked at; each comes with its body, up to a MiB or more.
+const READS_AT_ONCE: usize = 16;
 /// Bytes read at once; an answer has about a hundred.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -105,6 +108,20 @@ impl Broker for JetStream {
             Self::read(&stream, sequence).await
         };
         Box::pin(self.within(call)).await
+    }
+
+    async fn stranger(&mut self, first: u64, last: u64, writer: &Writer) -> Result<Option<(u64, Mark)>, BrokerError> {
+        if first > last {
+            return Ok(None);
+        }
+        let stream = Box::pin(self.within(self.stream())).await?;
+        let (this, stream) = (&*self, &stream);
+        // One by one they would take as many round trips as there are messages in flight.
+        let marks = futures_util::stream::iter(first..=last).map(|sequence| async move {
+            Ok::<_, BrokerError>((sequence, Box::pin(this.within(Self::read(stream, sequence))).await?))
+        });
+        let strange = marks.buffered(READS_AT_ONCE).try_filter(|(_, mark)| ready(mark.is_strange_to(writer)));
+        std::pin::pin!(strange).try_next().await
     }
 
     async fn open(&mut self) -> Result<Wire, BrokerError> {

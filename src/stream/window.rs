@@ -19,15 +19,13 @@ use super::Stored;
 use super::wire::{self, Chained, Event};
 use crate::event::Events;
 
-/// How much may be in flight, and how often an answer is asked for.
+/// How much may be in flight.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// Messages in flight.
     pub(super) messages: usize,
     /// Bytes of events in flight; one event may exceed it alone.
     pub(super) bytes: usize,
-    /// Every how many messages an answer is asked for.
-    pub(super) ask_every: u64,
 }
 
 /// See the module.
@@ -100,11 +98,6 @@ impl Window {
         }
     }
 
-    /// Asks for an answer every so many messages.
-    pub(super) fn ask_every(&mut self, messages: u64) {
-        self.limits.ask_every = messages;
-    }
-
     pub(super) fn acked(&self) -> u64 {
         self.acked
     }
@@ -162,12 +155,11 @@ impl Window {
         self.settle()
     }
 
-    /// Writes the next pending event; `last` says that no other follows for now.
+    /// Writes the next pending event.
     pub(super) fn send(
         &mut self,
         inbox: &str,
         stream: Option<&str>,
-        last: bool,
         max_payload: usize,
         out: &mut BytesMut,
     ) -> Result<(), TooLarge> {
@@ -180,21 +172,13 @@ impl Window {
             return Err(TooLarge { size: usize::MAX });
         };
         let size = event.len() as u64;
-        // Answers cost the broker about a fifth of a message: not each asks for one. What ends a flight
-        // must, or nobody would learn of it; so must what begins one, since others may have written.
-        let ask = last
-            || self.in_flight() == 0
-            || self.next.is_multiple_of(self.limits.ask_every)
-            || !self.room_beside(1, size);
-        let chained = Chained { expected: self.next - 1, stream, inbox: ask.then_some(inbox) };
+        let chained = Chained { expected: self.next - 1, stream, inbox: Some(inbox) };
         let payload = wire::publish(&event, chained, out);
         if payload > max_payload {
             return Err(TooLarge { size: payload });
         }
         self.bytes_sent += size;
-        if ask {
-            self.asked.push_back(Asked { sequence: self.next, at: Instant::now(), bytes_sent: self.bytes_sent });
-        }
+        self.asked.push_back(Asked { sequence: self.next, at: Instant::now(), bytes_sent: self.bytes_sent });
         self.highest = self.highest.max(self.next);
         self.next += 1;
         self.cursor.1 += 1;

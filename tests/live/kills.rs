@@ -139,7 +139,9 @@ async fn a_transaction_of_very_many_rows_is_gone_on_with_in_its_middle() {
     let mut expected = 0;
     let mut wrong = Vec::new();
     each_header(&world, |sequence, headers| {
-        let is = |name: &str, value: &str| headers.get(name).is_some_and(|held| held.as_str() == value);
+        let is = |name: &str, value: &str| {
+            headers.and_then(|headers| headers.get(name)).is_some_and(|held| held.as_str() == value)
+        };
         let is_right = sequence == expected + 1
             && is("Figvine-Tx-Index", &expected.to_string())
             && is("Figvine-Tx-Last", "true") == (sequence == ROWS);

@@ -111,10 +111,7 @@ async fn run(scenario: Scenario, seed: u64) -> Result<(), String> {
     };
     let base = tail.last_seq;
     let telemetry = Arc::new(Telemetry::new());
-    let mut publisher = Publisher::new(broker.clone(), &settings, writer("us"), &tail, telemetry.source("s"));
-    if scenario == Scenario::AlienBetween || random.once_in(4) {
-        publisher = publisher.ask_always();
-    }
+    let publisher = Publisher::new(broker.clone(), &settings, writer("us"), &tail, telemetry.source("s"));
 
     let (sender, receiver) = mpsc::channel(4);
     let (stored, mut watching) = watch::channel(Stored { sequence: base, position: None });
@@ -224,7 +221,7 @@ fn holds(
             complete()
         }
         (Scenario::StreamReplaced, Err(ChainError::StreamLost { .. })) => Ok(()),
-        (Scenario::AlienInAPause, Err(ChainError::Fenced { .. })) => {
+        (Scenario::AlienInAPause, Err(ChainError::Displaced { .. })) => {
             let behind = ours.get(usize::try_from(prefix).unwrap()..).unwrap_or_default();
             if behind.iter().all(|message| message.event.is_none()) {
                 Ok(())
@@ -232,7 +229,7 @@ fn holds(
                 wrong("something of ours stands behind the alien's")
             }
         }
-        (Scenario::AlienBetween, Err(ChainError::Fenced { .. })) => {
+        (Scenario::AlienBetween, Err(ChainError::Displaced { .. })) => {
             if told.sequence <= base + prefix {
                 Ok(())
             } else {
