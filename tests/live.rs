@@ -7,6 +7,7 @@ mod live {
     pub(crate) mod harness;
 
     mod basics;
+    mod shapes;
     mod tables;
     mod values;
 }
