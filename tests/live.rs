@@ -7,6 +7,8 @@ mod live {
     pub(crate) mod harness;
 
     mod basics;
+    mod dry;
+    mod hostile;
     mod shapes;
     mod tables;
     mod values;
