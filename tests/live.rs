@@ -7,6 +7,7 @@ mod live {
     pub(crate) mod harness;
 
     mod basics;
+    mod check;
     mod dry;
     mod hostile;
     mod shapes;
