@@ -12,5 +12,6 @@ mod live {
     mod hostile;
     mod shapes;
     mod tables;
+    mod tls;
     mod values;
 }
