@@ -10,12 +10,17 @@ mod live {
     pub(crate) mod journal;
 
     mod basics;
+    mod check;
     mod cluster;
+    mod dry;
     mod fence;
+    mod hostile;
     mod kills;
     mod order;
     mod outages;
     mod positions;
+    mod shapes;
     mod tables;
+    mod tls;
     mod values;
 }

@@ -60,7 +60,8 @@ impl<'a> RowView<'a> {
             after: if change.op == Op::Delete { None } else { row(change.after)? },
             rekeyed: row(change.rekeyed)?,
         };
-        if table.table.key.is_empty() {
+        // A table without columns has nothing but its whole row to be told apart by.
+        if table.table.key.is_empty() && !table.columns.is_empty() {
             return Err(Fault::NoKey);
         }
         match (view.kind, view.before, view.after) {

@@ -314,6 +314,16 @@ pub(crate) async fn wait_growth(world: &World, bridge: &mut Bridge, growth: u64)
     waited.unwrap_or_else(|e| panic!("{e} by {growth} from {before}\n{}", bridge.log()));
 }
 
+/// Waits until the stream of a bridge that runs holds at least so many messages; fails with what the bridge has logged.
+pub(crate) async fn wait_stored(world: &World, bridge: &Bridge, count: u64) {
+    let context = world.jetstream().await;
+    let waited = wait_for("messages in the stream", SOON, async || {
+        let mut stream = context.get_stream(STREAM).await.ok()?;
+        (stream.info().await.ok()?.state.messages >= count).then_some(())
+    });
+    waited.await.unwrap_or_else(|e| panic!("{e}\n{}", bridge.log()));
+}
+
 /// Waits until the stream holds at least so many messages.
 pub(crate) async fn wait_messages(world: &World, count: u64) {
     let context = world.jetstream().await;

@@ -4,7 +4,7 @@
 use figvine_change::{Finding, Severity, SourceError};
 
 use crate::catalogue::{Catalogue, Server, TableFacts};
-use crate::connector::Postgres;
+use crate::connector::{Postgres, STANDBY};
 use crate::error::of_query;
 use crate::publication::{self, Published, Unfit};
 use crate::session::quoted;
@@ -75,7 +75,7 @@ pub(crate) async fn check(postgres: &Postgres) -> Result<Vec<Finding>, SourceErr
 fn version(server: &Server) -> Finding {
     let object = "server version";
     match server.version {
-        140_000.. if server.in_recovery && server.version < 160_000 => {
+        140_000.. if server.in_recovery && server.version < STANDBY => {
             finding(Severity::Blocker, "FV-1205", object, format!("PostgreSQL {} on a standby", server.version_text))
                 .why("A standby can decode its log from version 16 on.")
                 .hint("Point the url at the primary.")

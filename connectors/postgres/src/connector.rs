@@ -22,6 +22,8 @@ use crate::{check, publication, slot};
 
 /// The oldest version with pgoutput's `messages`.
 const OLDEST: u32 = 140_000;
+/// The oldest version that decodes its log on a standby.
+pub(crate) const STANDBY: u32 = 160_000;
 /// How often a status goes to the server at least; less where `wal_sender_timeout` is short.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 
@@ -132,6 +134,11 @@ impl Connector for Postgres {
                 format!("PostgreSQL {} is too old", server.version_text),
             )
             .hint("Version 14 or newer is needed."));
+        }
+        if server.in_recovery && server.version < STANDBY {
+            let what = format!("PostgreSQL {} on a standby gives no changes", server.version_text);
+            return Err(failure(SourceErrorKind::Invalid, "FV-1205", what)
+                .hint("Point the url at the primary; from version 16 on a standby will do."));
         }
         let mut session = self.session().await?;
         let system = session.identify().await?;

@@ -39,6 +39,8 @@ pub(crate) struct Normaliser {
     /// The last change read of the open transaction, alone in its batch.
     held: Option<Batch>,
     building: Building,
+    /// The number of the chunk that is being read.
+    chunk: u64,
 }
 
 /// The transaction that is being read.
@@ -68,7 +70,7 @@ struct Building {
 pub(crate) enum Progress {
     /// To its end.
     Done,
-    /// Up to a RELATION that cannot be understood without the catalogue.
+    /// Up to a RELATION or a row that cannot be understood without the catalogue.
     Wants(Wanted),
 }
 
@@ -84,6 +86,7 @@ impl Normaliser {
             open: None,
             held: None,
             building: Building::default(),
+            chunk: 0,
         }
     }
 
@@ -150,7 +153,15 @@ impl Normaliser {
         out: &mut impl Extend<Batch>,
     ) -> Result<Option<Wanted>, DecodeError> {
         let cells_before = self.building.batch.cells.len();
-        match decode::message(reader, &mut self.building.batch.cells)? {
+        let message = decode::message(reader, &mut self.building.batch.cells)?;
+        if let Message::Insert { relation, .. } | Message::Update { relation, .. } | Message::Delete { relation, .. } =
+            message
+            && let Some(wanted) = self.tables.doubts(relation, self.chunk, facts)
+        {
+            self.building.batch.cells.truncate(cells_before);
+            return Ok(Some(wanted));
+        }
+        match message {
             Message::Insert { relation, new } => {
                 let ordinal = self.ordinal("insert")?;
                 if let Some(table) = self.captured(relation, new, None)? {
@@ -405,6 +416,7 @@ impl Normaliser {
     }
 
     fn end_chunk(&mut self, out: &mut impl Extend<Batch>) {
+        self.chunk += 1;
         let Building { mut batch, end } = std::mem::take(&mut self.building);
         // What the next chunk will probably need.
         let (cells, changes) = (batch.cells.len(), batch.changes.len());

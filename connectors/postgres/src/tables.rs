@@ -44,6 +44,20 @@ pub(crate) struct Tables {
     globs: Globs,
     keyless: Keyless,
     known: HashMap<u32, Known>,
+    composed: HashMap<u32, Composed>,
+}
+
+/// A table with columns of composite types. A change of such a type's attributes sends no RELATION: the
+/// catalogue is asked for them again in each chunk that holds rows of the table.
+#[derive(Debug)]
+struct Composed {
+    /// The composite types.
+    types: Vec<u32>,
+    /// The types of the columns.
+    columns: Vec<u32>,
+    /// The chunk in which they were asked for last.
+    asked_in: Option<u64>,
+    is_refreshed: bool,
 }
 
 /// One table of a session.
@@ -57,7 +71,7 @@ pub(crate) enum Known {
 
 impl Tables {
     pub(crate) fn new(globs: Globs, keyless: Keyless) -> Self {
-        Self { globs, keyless, known: HashMap::new() }
+        Self { globs, keyless, known: HashMap::new(), composed: HashMap::new() }
     }
 
     /// A table by its id.
@@ -89,12 +103,45 @@ impl Tables {
         (!wanted.is_nothing()).then_some(wanted)
     }
 
+    /// What must be asked before a row of the table can be understood, in the chunk of this number; `None` for nothing.
+    #[inline]
+    pub(crate) fn doubts(&mut self, oid: u32, chunk: u64, facts: &Facts) -> Option<Wanted> {
+        if self.composed.is_empty() {
+            return None;
+        }
+        let composed = self.composed.get_mut(&oid)?;
+        if composed.asked_in != Some(chunk) {
+            composed.asked_in = Some(chunk);
+            composed.is_refreshed = false;
+            return Some(Wanted { types: composed.types.clone(), ..Wanted::default() });
+        }
+        if !composed.is_refreshed {
+            composed.is_refreshed = true;
+            self.refresh(oid, facts);
+        }
+        None
+    }
+
+    /// Gives the columns of a table the codecs that their types have by now.
+    fn refresh(&mut self, oid: u32, facts: &Facts) {
+        let Some(composed) = self.composed.get_mut(&oid) else { return };
+        let types = composites(&composed.columns, facts);
+        let Some(Known::Captured(table)) = self.known.get_mut(&oid) else { return };
+        let mut renewed = Table::clone(table);
+        for (column, oid) in renewed.columns.iter_mut().zip(&composed.columns) {
+            column.codec = facts.types.column_codec(*oid);
+        }
+        composed.types = types;
+        *table = Arc::new(renewed);
+    }
+
     /// Takes in a RELATION. Returns the table when its rows are captured and its
     /// shape is news to this session.
     pub(crate) fn learn(&mut self, relation: &Relation<'_>, facts: &mut Facts) -> Option<Arc<Table>> {
         let schema = schema_of(relation);
         if !self.globs.matches_table(schema, relation.name) {
             self.known.insert(relation.oid, Known::Passed);
+            self.composed.remove(&relation.oid);
             return None;
         }
         let columns = relation.columns.iter().map(|column| Column {
@@ -104,11 +151,18 @@ impl Tables {
                 .get(&(column.type_oid, column.modifier))
                 .cloned()
                 .unwrap_or_else(|| "text".into()),
-            codec: facts.types.codec(column.type_oid),
+            codec: facts.types.column_codec(column.type_oid),
         });
         let mut table =
             Table { schema: schema.into(), name: relation.name.into(), columns: columns.collect(), key: Vec::new() };
         table.key = self.key(relation, facts);
+        let columns: Vec<u32> = relation.columns.iter().map(|column| column.type_oid).collect();
+        let types = composites(&columns, facts);
+        if types.is_empty() {
+            self.composed.remove(&relation.oid);
+        } else {
+            self.composed.insert(relation.oid, Composed { types, columns, asked_in: None, is_refreshed: false });
+        }
         let table = Arc::new(table);
         let known = self.known.insert(relation.oid, Known::Captured(Arc::clone(&table)));
         let is_news = match known {
@@ -137,6 +191,14 @@ impl Tables {
         };
         if key.is_empty() && self.keyless == Keyless::WholeRow { indices(&|_, _| true) } else { key }
     }
+}
+
+/// The composite types that columns of these types are made of.
+fn composites(columns: &[u32], facts: &Facts) -> Vec<u32> {
+    let mut types: Vec<u32> = columns.iter().flat_map(|oid| facts.types.composites(*oid)).collect();
+    types.sort_unstable();
+    types.dedup();
+    types
 }
 
 /// An empty schema is `pg_catalog`'s.

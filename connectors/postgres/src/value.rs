@@ -170,6 +170,31 @@ impl Types {
         }
     }
 
+    /// The composite types that the type is made of, itself included, as far as known by now.
+    #[must_use]
+    pub fn composites(&self, oid: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut seen = HashSet::from([oid]);
+        let mut open = vec![oid];
+        while let Some(oid) = open.pop() {
+            if let Some(row) = self.rows.get(&oid) {
+                open.extend(row.parts().filter(|&part| seen.insert(part)));
+                if row.kind == 'c' {
+                    found.push(oid);
+                }
+            }
+        }
+        found
+    }
+
+    /// The codec of a column of the type. Where the type is made of composite types, a value that was written
+    /// when they had other attributes is shown as its text.
+    #[must_use]
+    pub fn column_codec(&self, oid: u32) -> Arc<dyn ValueCodec> {
+        let codec = self.codec(oid);
+        if self.composites(oid).is_empty() { codec } else { Arc::new(OrText(codec)) }
+    }
+
     /// Built-in types have a codec and no row.
     fn is_builtin(&self, oid: u32) -> bool {
         self.codecs.contains_key(&oid) && !self.rows.contains_key(&oid)
@@ -277,6 +302,22 @@ impl Scalar {
 impl ValueCodec for Scalar {
     fn write_json(&self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
         (self.write)(raw, out).map_err(|reason| ValueError { type_name: self.name.clone(), reason })
+    }
+}
+
+/// Text for what the codec cannot read. The log keeps no history of composite types, and the catalogue
+/// tells only what they are now.
+#[derive(Debug)]
+struct OrText(Arc<dyn ValueCodec>);
+
+impl ValueCodec for OrText {
+    fn write_json(&self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+        let start = out.len();
+        if self.0.write_json(raw, out).is_err() {
+            out.truncate(start);
+            figvine_change::json::write_string(raw, out);
+        }
+        Ok(())
     }
 }
 
