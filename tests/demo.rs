@@ -87,8 +87,8 @@ impl Running {
         }
     }
 
-    fn interrupt(mut self) -> String {
-        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT).expect("still there");
+    fn end_by(mut self, signal: Signal) -> String {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("still there");
         self.out.read_to_string(&mut self.shown).expect("readable");
         assert!(self.child.wait().expect("ends").success(), "{}", self.shown);
         self.shown
@@ -122,7 +122,7 @@ fn events_are_tailed_while_the_demo_runs_and_ctrl_c_ends_it_well() {
     assert!(tail(&["--since", "all", "--key", &key, "--limit", "1"]).contains(&key));
     assert!(tail(&["--limit", "1"]).contains("╶ tx "), "from now on");
 
-    let shown = demo.interrupt();
+    let shown = demo.end_by(Signal::SIGINT);
     assert!(shown.contains("each change is there, once"), "{shown}");
     leaves_nothing(temp.path(), &shown);
 }
@@ -139,7 +139,7 @@ fn a_demo_that_is_interrupted_while_it_starts_leaves_nothing_behind() {
     while fs::read_dir(temp.path()).expect("readable").next().is_none() {
         std::thread::yield_now();
     }
-    assert_eq!(demo.interrupt(), "");
+    assert_eq!(demo.end_by(Signal::SIGHUP), "");
     assert!(fs::read_dir(temp.path()).expect("readable").next().is_none());
 }
 

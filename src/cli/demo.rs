@@ -14,6 +14,7 @@ use async_nats::jetstream::consumer::pull::Ordered;
 use async_nats::jetstream::{self, Message};
 use figvine_sandbox::{Nats, NatsOptions, Postgres, PostgresOptions, Sales, SandboxError, Shop, wait_for};
 use futures_util::StreamExt as _;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,14 @@ fn rate(text: &str) -> Result<f64, &'static str> {
 
 pub(super) async fn demo(args: &Args, output: Output) -> Result<(), CliError> {
     let stop = stop_on_signals()?;
+    // A closed terminal must not leave files behind.
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| io_failed("hear signals", error))?;
+    let mut listener = JoinSet::new();
+    let heard = stop.clone();
+    listener.spawn(async move {
+        hangup.recv().await;
+        heard.cancel();
+    });
     let Some(begun) = stop.run_until_cancelled(Box::pin(Stage::set())).await else { return Ok(()) };
     let mut stage = begun?;
     Box::pin(stage.play(args, output, &stop)).await?;
