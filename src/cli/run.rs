@@ -95,7 +95,7 @@ pub(super) async fn bridge(config: &Config, wanted: &Wanted, stop: CancellationT
     }
 }
 
-/// A token that SIGINT or SIGTERM cancels. A second signal ends the process as it always does.
+/// A token that SIGINT or SIGTERM cancels. A second one changes nothing: the end has its deadline.
 pub(super) fn stop_on_signals() -> Result<CancellationToken, CliError> {
     let failed = |error| CliError::new(1, "FV-4006", "signals cannot be heard").because(error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

@@ -282,8 +282,8 @@ async fn the_other_formats_carry_the_same_change() {
     for (at, format) in formats.iter().enumerate() {
         bodies.insert(*format, super::harness::events(&world.jetstream().await, &format!("FIGVINE_S{at}")).await);
     }
-    for at in 0..3 {
-        let binary = &bodies["cloudevents"][at];
+    assert_eq!(bodies["cloudevents"].len(), 3);
+    for (at, binary) in bodies["cloudevents"].iter().enumerate() {
         let structured = &bodies["cloudevents-structured"][at];
         let plain = &bodies["plain"][at];
         let same = |event: &Event| {
