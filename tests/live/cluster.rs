@@ -3,7 +3,7 @@
 use figvine_sandbox::{Nats, NatsCluster, Postgres, wait_for};
 
 use super::harness::{DATABASE, SOON, STREAM, World, wait_growth};
-use super::journal::{self, Load, Random};
+use super::journal::{self, ENDLESS, Load, Random};
 
 async fn leader_name(world: &World) -> Option<String> {
     let stream = world.jetstream().await.get_stream(STREAM).await.ok()?;
@@ -29,8 +29,8 @@ async fn a_leader_that_is_killed_takes_nothing_with_it() {
     ));
     journal::create(&world).await;
     let mut bridge = world.bridge();
-    let load = Load::start(&world.postgres, 2, 20_000, &mut Random::seeded());
-    for _ in 0..3 {
+    let load = Load::start(&world.postgres, 1, ENDLESS, &mut Random::seeded());
+    for _ in 0..2 {
         wait_growth(&world, &mut bridge, 200).await;
         let name = wait_for("a leader", SOON, async || leader_name(&world).await).await.expect("a leader");
         let nodes = cluster.nodes.iter().chain([&world.nats]);

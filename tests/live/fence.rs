@@ -5,7 +5,7 @@ use std::time::Duration;
 use figvine_sandbox::{NatsOptions, wait_for};
 
 use super::harness::{Bridge, SOON, STREAM, World, each_header, figvine, finish, last_sequence, wait_growth};
-use super::journal::{self, Load, Random};
+use super::journal::{self, ENDLESS, Load, Random};
 
 /// How long a second bridge may wait for a slot that somebody else reads.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,7 +20,7 @@ async fn world() -> World {
 async fn a_second_bridge_on_a_source_ends_and_the_first_goes_on() {
     let world = world().await;
     let mut first = world.bridge();
-    let load = Load::start(&world.postgres, 2, 20_000, &mut Random::seeded());
+    let load = Load::start(&world.postgres, 1, ENDLESS, &mut Random::seeded());
     wait_growth(&world, &mut first, 50).await;
     let elsewhere = tempfile::tempdir().expect("a directory");
     let mut second = Bridge::start(world.figvine(&["run"]), elsewhere.path());

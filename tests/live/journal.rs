@@ -39,6 +39,9 @@ const TABLES: &str = "
 /// Keys that writers fight over.
 const KEYS: u64 = 60;
 
+/// More transactions than a test lets pass: the load ends when the test says so.
+pub(crate) const ENDLESS: u64 = 1_000_000;
+
 /// Settings for a database that writers fight over.
 pub(crate) fn contended() -> PostgresOptions {
     let settings = [("deadlock_timeout", "20ms"), ("max_connections", "60")];
@@ -64,6 +67,7 @@ impl Random {
     }
 
     /// From `FIGVINE_LIVE_SEED`, or the clock; printed, so that a failure can be repeated as far as servers repeat.
+    #[expect(clippy::print_stdout, reason = "shown with a test that fails")]
     pub(crate) fn seeded() -> Self {
         let seed = match std::env::var("FIGVINE_LIVE_SEED") {
             Ok(seed) => seed.parse().expect("a number"),

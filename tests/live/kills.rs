@@ -3,10 +3,8 @@
 use figvine_sandbox::NatsOptions;
 
 use super::harness::{World, each_header, last_sequence, wait_growth, wait_messages};
-use super::journal::{self, Load, Random};
+use super::journal::{self, ENDLESS, Load, Random};
 
-/// More transactions than a test lets pass: the load ends when the test says so.
-const ENDLESS: u64 = 1_000_000;
 /// The memory that a bridge may take, in KiB.
 const MEMORY_KIB: u64 = 64 * 1024;
 
