@@ -194,10 +194,7 @@ async fn nats_believes_passwords_tokens_and_nkeys_and_refuses_wrong_ones() {
         ),
         (
             "token: \"hush token\"".to_owned(),
-            vec![
-                ("  auth: { token: \"hush token\" }".to_owned(), 0),
-                ("  auth: { token: \"hush no\" }".to_owned(), 7),
-            ],
+            vec![("  auth: { token: \"hush token\" }".to_owned(), 0), ("  auth: { token: \"hush no\" }".to_owned(), 7)],
         ),
         (
             format!("users: [{{ nkey: {} }}]", known.public_key()),
@@ -209,7 +206,8 @@ async fn nats_believes_passwords_tokens_and_nkeys_and_refuses_wrong_ones() {
             ],
         ),
     ] {
-        let nats = NatsOptions { config_extra: format!("authorization {{ {authorization} }}\n"), ..NatsOptions::default() };
+        let nats =
+            NatsOptions { config_extra: format!("authorization {{ {authorization} }}\n"), ..NatsOptions::default() };
         let world = World::with(PostgresOptions::default(), nats).await;
         world.run_sql("create table t(id int primary key)").await;
         for (name, pair) in [("known", &known), ("stranger", &stranger)] {
@@ -253,7 +251,12 @@ async fn nats_believes_credentials_of_its_operator_s_accounts_and_no_others() {
     };
     let config_extra = format!(
         "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{\n  {}: {}\n  {}: {}\n}}\n",
-        jwt(&operator, &operator, "op", json!({"system_account": system.public_key(), "type": "operator", "version": 2})),
+        jwt(
+            &operator,
+            &operator,
+            "op",
+            json!({"system_account": system.public_key(), "type": "operator", "version": 2})
+        ),
         system.public_key(),
         account.public_key(),
         of_account(&account, "shop", -1),
