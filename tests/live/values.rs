@@ -320,3 +320,75 @@ async fn a_large_value_that_an_update_leaves_alone_is_named_not_nulled_and_fille
     assert_eq!(whole[7]["after"], row(3, 2, &Value::Null, large.as_str().expect("text")));
     assert_eq!(whole[8]["before"], row(3, 2, &Value::Null, large.as_str().expect("text")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_of_any_server_encoding_comes_as_utf8() {
+    let world = World::start().await;
+    world.run_sql("create database latin encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0").await;
+    world.run_sql("alter database latin set client_encoding = 'LATIN1'").await;
+    let client = world.postgres.connect("latin").await.expect("connects");
+    client
+        .batch_execute("create table \"Gär\"(\"schlüssel\" text primary key, b bytea, j jsonb)")
+        .await
+        .expect("a table");
+    let url = world.postgres.url("latin");
+    world.write_config(&format!(
+        "nats: {{ url: \"{}\" }}\nhttp: {{ listen: off }}\nsources:\n  shop:\n    postgres: {{ url: \"{url}\" }}\n    tables: [\"public.*\"]\n",
+        world.nats.url()
+    ));
+    world.drain().await;
+    client.batch_execute("insert into \"Gär\" values ('Größe ÿ', '\\xfc', '{\"ä\": \"é\"}')").await.expect("a row");
+    world.drain().await;
+    let events = world.events().await;
+    assert!(
+        events[0].text().contains(
+            r#""key":{"schlüssel":"Größe ÿ"},"before":null,"after":{"schlüssel":"Größe ÿ","b":"/A==","j":{"ä":"é"}}"#
+        ),
+        "{}",
+        events[0].text()
+    );
+    assert_eq!(events[0].body["source"]["table"], "Gär");
+    assert_eq!(events[0].body["source"]["database"], "latin");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_that_a_role_is_given_for_its_queries_do_not_end_the_stream() {
+    let world = World::start().await;
+    let client = world.sql().await;
+    client
+        .batch_execute(
+            "create type pair as (a int); create table t(id int primary key, v pair);
+             create publication figvine_shop for table t; create role bridge superuser login;
+             alter role bridge set statement_timeout = '2s'; alter role bridge set idle_session_timeout = '300ms';
+             alter role bridge set idle_in_transaction_session_timeout = '300ms';
+             alter role bridge set default_transaction_isolation = 'serializable';
+             alter role bridge set default_transaction_read_only = on; alter role bridge set synchronous_commit = off;",
+        )
+        .await
+        .expect("a role");
+    let url = format!("postgres://bridge@127.0.0.1:{}/postgres", world.postgres.port());
+    world.write_config(&format!(
+        "nats: {{ url: \"{}\" }}\nhttp: {{ listen: off }}\nsources:\n  shop:\n    postgres: {{ url: \"{url}\", heartbeat: 500ms }}\n    tables: [\"public.*\"]\n",
+        world.nats.url()
+    ));
+    world.drain().await;
+    let bridge = world.bridge();
+    client.batch_execute("insert into t values (1, '(1)')").await.expect("a row");
+    super::harness::wait_stored(&world, &bridge, 1).await;
+    // Until the server has thrown the idle session of the catalogue out.
+    figvine_sandbox::wait_for("the end of an idle session", super::harness::SOON, async || {
+        world.postgres.log_tail().contains("idle-session timeout").then_some(())
+    })
+    .await
+    .unwrap_or_else(|e| panic!("{e}\n{}", bridge.log()));
+    client.batch_execute("alter type pair add attribute b text").await.expect("alters");
+    client.batch_execute("insert into t values (2, '(1,x)')").await.expect("a row");
+    client.batch_execute("create type mood as enum ('a'); alter table t add column w mood").await.expect("alters");
+    client.batch_execute("insert into t values (3, '(1,x)', 'a')").await.expect("a row");
+    super::harness::wait_stored(&world, &bridge, 4).await;
+    assert_eq!(bridge.log().matches("reading the log").count(), 1, "another session: {}", bridge.log());
+    bridge.stop().await;
+    let events = world.events().await;
+    let last = events.last().expect("events");
+    assert_eq!(last.body["after"], serde_json::json!({"id": 3, "v": {"a": 1, "b": "x"}, "w": "a"}));
+}

@@ -6,6 +6,7 @@
 use std::error::Error;
 
 use figvine_change::{SourceError, SourceErrorKind};
+use tokio_rustls::rustls::{self, AlertDescription};
 
 use crate::decode::reader::DecodeError;
 use crate::lsn::Lsn;
@@ -68,14 +69,49 @@ pub(crate) fn of_sqlstate(code: &str, what: &str) -> SourceError {
 pub(crate) fn of_query(error: tokio_postgres::Error, what: &str) -> SourceError {
     let failure = match error.as_db_error() {
         Some(told) => of_sqlstate(told.code().code(), what),
-        None => failure(SourceErrorKind::Unreachable, "FV-1100", format!("{what}: the connection broke")),
+        None => broken(&error, what),
     };
     failure.because(error)
 }
 
+/// What the end of a connection means. In TLS 1.3 a server refuses our certificate only after we believe that the
+/// handshake is over (RFC 8446, 4.4.2.4): its verdict comes with the first read.
+fn broken(error: &(dyn Error + 'static), what: &str) -> SourceError {
+    if is_refused_certificate(error) {
+        failure(SourceErrorKind::Refused, "FV-1114", format!("{what}: the server refuses our certificate"))
+            .hint("Check `sslcert` and `sslkey` in the url: their authority must be the one of `ssl_ca_file`.")
+    } else {
+        failure(SourceErrorKind::Unreachable, "FV-1100", format!("{what}: the connection broke"))
+    }
+}
+
+fn is_refused_certificate(error: &(dyn Error + 'static)) -> bool {
+    use AlertDescription as Alert;
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(rustls::Error::AlertReceived(alert)) = inner.and_then(|inner| inner.downcast_ref()) {
+            return matches!(
+                alert,
+                Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+                    | Alert::DecryptError
+                    | Alert::CertificateRequired
+            );
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// A connection's failure.
 pub(crate) fn of_io(error: std::io::Error, what: &str) -> SourceError {
-    failure(SourceErrorKind::Unreachable, "FV-1100", format!("{what}: the connection broke")).because(error)
+    broken(&error, what).because(error)
 }
 
 /// Bytes that are no pgoutput.
