@@ -16,6 +16,9 @@ use figvine_sandbox::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[path = "servers/mysql.rs"]
+mod mysql;
+
 const SOON: Duration = Duration::from_secs(20);
 
 async fn number(client: &tokio_postgres::Client, sql: &str) -> i64 {

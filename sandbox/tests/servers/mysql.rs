@@ -1,0 +1,215 @@
+//! MySQL and MariaDB: what is promised of one holds for the other.
+
+use std::time::Duration;
+
+use figvine_sandbox::mysql_async::prelude::Queryable;
+use figvine_sandbox::mysql_async::Conn;
+use figvine_sandbox::{MariaDb, MariaDbOptions, MySql, MySqlOptions, Mysqld, SandboxError, Tls, wait_for};
+
+use super::{SOON, alive, assert_nothing_left, users_of};
+
+async fn text(conn: &mut Conn, sql: &str) -> String {
+    conn.query_first(sql).await.unwrap().unwrap()
+}
+
+async fn number(conn: &mut Conn, sql: &str) -> i64 {
+    conn.query_first(sql).await.unwrap().unwrap()
+}
+
+async fn plant(conn: &mut Conn) {
+    conn.query_drop("create database garden; create table garden.figs (id int primary key)").await.unwrap();
+    conn.query_drop("insert into garden.figs values (1), (2), (3)").await.unwrap();
+}
+
+const COUNT: &str = "select count(*) from garden.figs";
+
+async fn assert_keeps_what_was_committed_when_killed(server: &Mysqld) {
+    let mut conn = server.connect("").await.unwrap();
+    assert_eq!(text(&mut conn, "select @@binlog_format").await, "ROW");
+    assert_eq!(text(&mut conn, "select @@binlog_row_image").await, "FULL");
+    assert_eq!(text(&mut conn, "select @@binlog_row_metadata").await, "FULL");
+    assert_eq!(number(&mut conn, "select @@log_bin").await, 1);
+    assert_eq!(number(&mut conn, "select @@server_id").await, i64::from(server.port()));
+    plant(&mut conn).await;
+
+    let (port, pids) = (server.port(), server.pids());
+    assert!(!pids.is_empty());
+    server.kill9();
+    assert!(!pids.iter().any(|pid| alive(*pid)));
+    assert!(conn.query_drop("select 1").await.is_err());
+    assert!(server.connect("").await.is_err());
+    assert!(matches!(server.wait_ready(SOON).await, Err(SandboxError::NotRunning { .. })));
+
+    server.restart().await.unwrap();
+    assert_eq!(server.port(), port);
+    let mut conn = server.connect("garden").await.unwrap();
+    assert_eq!(number(&mut conn, COUNT).await, 3);
+    assert_eq!(text(&mut conn, "select database()").await, "garden");
+
+    server.stop().await.unwrap();
+    assert!(server.pids().is_empty());
+    server.restart().await.unwrap();
+    let mut conn = server.connect("garden").await.unwrap();
+    assert_eq!(number(&mut conn, COUNT).await, 3);
+}
+
+#[tokio::test]
+async fn mysql_keeps_what_was_committed_when_killed() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    assert_keeps_what_was_committed_when_killed(&server).await;
+    let mut conn = server.connect("").await.unwrap();
+    assert_eq!(text(&mut conn, "select @@gtid_mode").await, "ON");
+    assert_eq!(text(&mut conn, "select @@enforce_gtid_consistency").await, "ON");
+}
+
+#[tokio::test]
+async fn mariadb_keeps_what_was_committed_when_killed() {
+    let server = MariaDb::start(MariaDbOptions::default()).await.unwrap();
+    assert_keeps_what_was_committed_when_killed(&server).await;
+    let mut conn = server.connect("").await.unwrap();
+    assert!(text(&mut conn, "select version()").await.contains("MariaDB"));
+    assert_eq!(number(&mut conn, "select @@gtid_strict_mode").await, 1);
+    assert_eq!(text(&mut conn, "select @@gtid_binlog_pos").await, format!("0-{}-3", server.port()));
+}
+
+async fn assert_answers_only_when_thawed(server: &Mysqld) {
+    let mut conn = server.connect("").await.unwrap();
+    server.freeze();
+    let query = number(&mut conn, "select 42");
+    tokio::pin!(query);
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut query).await.is_err());
+    server.thaw();
+    assert_eq!(tokio::time::timeout(SOON, query).await.unwrap(), 42);
+}
+
+#[tokio::test]
+async fn a_frozen_mysql_answers_only_when_thawed() {
+    assert_answers_only_when_thawed(&MySql::start(MySqlOptions::default()).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_frozen_mariadb_answers_only_when_thawed() {
+    assert_answers_only_when_thawed(&MariaDb::start(MariaDbOptions::default()).await.unwrap()).await;
+}
+
+/// Settings, the password and certificates at once: each start takes seconds.
+fn demanding() -> MySqlOptions {
+    let signed = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let (cert, key) = (signed.cert.pem(), signed.signing_key.serialize_pem());
+    MySqlOptions {
+        settings: vec![("max_connections".to_owned(), "42".to_owned())],
+        tls: Some(Tls { ca: Some(cert.clone()), cert, key }),
+        password: Some("fig & vine's/ß".to_owned()),
+        ..Default::default()
+    }
+}
+
+async fn assert_is_as_demanded(server: &Mysqld) {
+    let mut conn = server.connect("").await.unwrap();
+    assert_eq!(number(&mut conn, "select @@max_connections").await, 42);
+    assert!(text(&mut conn, "select @@ssl_cert").await.ends_with("/server.crt"));
+    assert!(text(&mut conn, "select @@ssl_ca").await.ends_with("/ca.crt"));
+    let (_, expiry): (String, String) =
+        conn.query_first("show status like 'Ssl_server_not_after'").await.unwrap().unwrap();
+    // Far off by the certificate's default; what MySQL makes for itself is good for ten years.
+    assert!(expiry.contains("4096"), "{expiry}");
+    let without = format!("mysql://root@127.0.0.1:{}/?prefer_socket=false", server.port());
+    assert!(Conn::from_url(without).await.is_err());
+}
+
+#[tokio::test]
+async fn mysql_takes_settings_password_and_certificates() {
+    assert_is_as_demanded(&MySql::start(demanding()).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn mariadb_takes_settings_password_and_certificates() {
+    let server = MariaDb::start(demanding()).await.unwrap();
+    assert_is_as_demanded(&server).await;
+    let mut conn = server.connect("").await.unwrap();
+    assert_eq!(text(&mut conn, "select @@have_ssl").await, "YES");
+}
+
+#[tokio::test]
+async fn a_setting_that_is_refused_is_told_with_the_log() {
+    let settings = vec![("no_such_setting".to_owned(), "1".to_owned())];
+    let options = MySqlOptions { settings, ..Default::default() };
+    let error = MySql::start(options.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("no_such_setting"), "{error}");
+    let error = MariaDb::start(options).await.unwrap_err();
+    assert!(error.to_string().contains("no_such_setting"), "{error}");
+}
+
+#[tokio::test]
+async fn servers_have_their_own_defaults_on_demand() {
+    let options = MySqlOptions { server_defaults: true, ..Default::default() };
+    let mysql = MySql::start(options.clone()).await.unwrap();
+    let mut conn = mysql.connect("").await.unwrap();
+    assert_eq!(number(&mut conn, "select @@server_id").await, 1);
+    assert_eq!(text(&mut conn, "select @@binlog_row_metadata").await, "MINIMAL");
+    let mariadb = MariaDb::start(options).await.unwrap();
+    let mut conn = mariadb.connect("").await.unwrap();
+    assert_eq!(number(&mut conn, "select @@log_bin").await, 0);
+    assert_eq!(text(&mut conn, "select @@binlog_row_metadata").await, "NO_LOG");
+}
+
+/// That the replica gets what was there before it and what comes later, logs it under the same GTIDs, and goes on after
+/// both were killed.
+async fn assert_follows(primary: &Mysqld, replica: &Mysqld, gtids: &str) {
+    let mut writer = primary.connect("").await.unwrap();
+    writer.query_drop("insert into garden.figs values (4)").await.unwrap();
+    let arrived = async |rows: i64| {
+        let mut conn = replica.connect("").await.ok()?;
+        (conn.query_first::<i64, _>(COUNT).await.ok()? == Some(rows)).then_some(())
+    };
+    wait_for("the rows on the replica", SOON, async || arrived(4).await).await.unwrap();
+    let mut reader = replica.connect("").await.unwrap();
+    assert_eq!(text(&mut reader, gtids).await, text(&mut writer, gtids).await);
+    let id = "select cast(@@server_id as char)";
+    assert_ne!(text(&mut reader, id).await, text(&mut writer, id).await);
+
+    replica.kill9();
+    primary.kill9();
+    primary.restart().await.unwrap();
+    replica.restart().await.unwrap();
+    let mut writer = primary.connect("").await.unwrap();
+    writer.query_drop("insert into garden.figs values (5)").await.unwrap();
+    wait_for("the rows after the kill", SOON, async || arrived(5).await).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_of_mysql_follows_its_primary() {
+    let options = MySqlOptions { password: Some("it's".to_owned()), ..Default::default() };
+    let primary = MySql::start(options).await.unwrap();
+    plant(&mut primary.connect("").await.unwrap()).await;
+    let replica = MySql::replica_of(&primary, &[]).await.unwrap();
+    assert_follows(&primary, &replica, "select @@gtid_executed").await;
+    let uuid = "select @@server_uuid";
+    let (mut ours, mut theirs) = (primary.connect("").await.unwrap(), replica.connect("").await.unwrap());
+    assert_ne!(text(&mut ours, uuid).await, text(&mut theirs, uuid).await);
+}
+
+#[tokio::test]
+async fn a_replica_of_mariadb_follows_its_primary() {
+    let options = MariaDbOptions { password: Some("it's".to_owned()), ..Default::default() };
+    let primary = MariaDb::start(options).await.unwrap();
+    plant(&mut primary.connect("").await.unwrap()).await;
+    let replica = MariaDb::replica_of(&primary, &[]).await.unwrap();
+    assert_follows(&primary, &replica, "select @@gtid_binlog_pos").await;
+}
+
+#[tokio::test]
+async fn mysql_and_mariadb_leave_nothing_behind() {
+    let mysql = MySql::start(MySqlOptions::default()).await.unwrap();
+    let mariadb = MariaDb::start(MariaDbOptions::default()).await.unwrap();
+    let _conn = mysql.connect("").await.unwrap();
+    let dirs = [mysql.dir().to_owned(), mariadb.dir().to_owned()];
+    let pids = [mysql.pids(), mariadb.pids()].concat();
+    assert!(dirs.iter().all(|dir| !users_of(dir).is_empty()));
+    mysql.freeze();
+    drop(mysql);
+    drop(mariadb);
+    for dir in dirs {
+        assert_nothing_left(&dir, &pids);
+    }
+}
