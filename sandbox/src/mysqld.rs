@@ -294,7 +294,8 @@ impl Mysqld {
 }
 
 pub(crate) async fn connect(url: &str) -> Result<Conn, SandboxError> {
-    let opts = Opts::from_url(url).map_err(|error| refused("take a connection")(error.into()))?;
+    let url = url.strip_prefix("mariadb:").map_or(url.to_owned(), |rest| format!("mysql:{rest}"));
+    let opts = Opts::from_url(&url).map_err(|error| refused("take a connection")(error.into()))?;
     // Else the client would leave the TCP connection for the Unix socket, which the connector under test does not.
     let opts = OptsBuilder::from_opts(opts).prefer_socket(false);
     Conn::new(opts).await.map_err(refused("take a connection"))
@@ -418,7 +419,8 @@ mod tests {
         let program = dir.path().join("mysqld");
         fs::write(&program, "").unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(!open_to_all(&program), "the directory is for its owner alone");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(!open_to_all(&program));
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         assert!(open_to_all(&program));
     }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use figvine_sandbox::mysql_async::prelude::Queryable;
 use figvine_sandbox::mysql_async::Conn;
-use figvine_sandbox::{MariaDb, MariaDbOptions, MySql, MySqlOptions, Mysqld, SandboxError, Tls, wait_for};
+use figvine_sandbox::mysql_async::prelude::Queryable;
+use figvine_sandbox::{MariaDb, MariaDbOptions, MySql, MySqlOptions, Mysqld, SandboxError, Shop, Tls, wait_for};
+use tokio_util::sync::CancellationToken;
 
 use super::{SOON, alive, assert_nothing_left, users_of};
 
@@ -212,4 +213,61 @@ async fn mysql_and_mariadb_leave_nothing_behind() {
     for dir in dirs {
         assert_nothing_left(&dir, &pids);
     }
+}
+
+async fn assert_sells_and_survives_a_restart(server: &Mysqld, url: String) {
+    let mut conn = server.connect("").await.unwrap();
+    conn.query_drop("create database shop").await.unwrap();
+    let mut conn = server.connect("shop").await.unwrap();
+    Shop::create_mysql(&mut conn).await.unwrap();
+    assert!(matches!(Shop::create_mysql(&mut conn).await, Err(SandboxError::MySql { .. })));
+    let before = Shop::new(1).trade(&url, 500).await.unwrap();
+    assert!(before.orders > 0 && before.payments > 0 && before.shipped > 0 && before.cancelled > 0, "{before:?}");
+
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let selling = tokio::spawn(async move { Shop::new(2).run(&url, 200.0, &stopped).await });
+    let sold = before.orders.cast_signed();
+    let count = async |at_least: i64| {
+        let mut conn = server.connect("shop").await.ok()?;
+        let orders: i64 = conn.query_first("select count(*) from orders").await.ok()??;
+        (orders >= at_least).then_some(())
+    };
+    wait_for("orders", SOON, async || count(sold + 20).await).await.unwrap();
+    server.kill9();
+    server.restart().await.unwrap();
+    wait_for("orders after the kill", SOON, async || count(sold + 100).await).await.unwrap();
+    stop.cancel();
+    let sales = selling.await.unwrap().unwrap();
+    assert!(sales.orders > 0 && sales.lines >= sales.orders, "{sales:?}");
+
+    let mut conn = server.connect("shop").await.unwrap();
+    let without_lines = "select count(*) from orders o
+        where not exists (select 1 from order_lines l where l.order_id = o.id)";
+    assert_eq!(number(&mut conn, without_lines).await, 0);
+    let wrong_total = "select count(*) from orders o
+        where total <> (select sum(quantity * price) from order_lines l where l.order_id = o.id)";
+    assert_eq!(number(&mut conn, wrong_total).await, 0);
+    let lines = "select max(n) from (select count(*) n from order_lines group by order_id) l";
+    assert!((2..=4).contains(&number(&mut conn, lines).await));
+    let unpaid = "select count(*) from orders o where status in ('paid', 'shipped')
+        and not exists (select 1 from payments p where p.order_id = o.id and p.amount = o.total)";
+    assert_eq!(number(&mut conn, unpaid).await, 0);
+    assert!(number(&mut conn, "select count(*) from orders where length(note) > 8000").await > 0);
+    // Names outside ASCII come back as they were told.
+    let umlaut = "select count(*) from customers where name like '%ü%' collate utf8mb4_bin";
+    assert!(number(&mut conn, umlaut).await > 0);
+}
+
+#[tokio::test]
+async fn the_shop_sells_on_mysql_and_survives_a_restart() {
+    let server = MySql::start(MySqlOptions::default()).await.unwrap();
+    assert_sells_and_survives_a_restart(&server, server.url("shop")).await;
+}
+
+#[tokio::test]
+async fn the_shop_sells_on_mariadb_and_survives_a_restart() {
+    let server = MariaDb::start(MariaDbOptions::default()).await.unwrap();
+    let url = server.url("shop").replace("mysql://", "mariadb://");
+    assert_sells_and_survives_a_restart(&server, url).await;
 }
