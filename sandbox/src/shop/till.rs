@@ -49,7 +49,7 @@ impl Till {
                 client.execute(&numbered(sql), &parameters(values)).await.map(drop).map_err(refused)
             }
             Self::MySql(conn) => {
-                let values: Vec<mysql_async::Value> = values.iter().map(Value::to_mysql).collect();
+                let values: Vec<mysql_async::Value> = values.iter().map(|value| value.to_mysql()).collect();
                 conn.exec_drop(sql, values).await.map_err(mysqld::refused(WORK))
             }
         }
@@ -64,7 +64,7 @@ impl Till {
                 row.try_get(0).map_err(refused)
             }
             Self::MySql(conn) => {
-                let values: Vec<mysql_async::Value> = values.iter().map(Value::to_mysql).collect();
+                let values: Vec<mysql_async::Value> = values.iter().map(|value| value.to_mysql()).collect();
                 conn.exec_drop(sql, values).await.map_err(mysqld::refused(WORK))?;
                 Ok(conn.last_insert_id().unwrap_or_default().cast_signed())
             }
@@ -113,11 +113,11 @@ pub(super) enum Value<'a> {
 }
 
 impl Value<'_> {
-    fn to_mysql(&self) -> mysql_async::Value {
+    fn to_mysql(self) -> mysql_async::Value {
         match self {
             Self::Null => mysql_async::Value::NULL,
-            Self::Integer(number) => (*number).into(),
-            Self::Text(text) => (*text).into(),
+            Self::Integer(number) => number.into(),
+            Self::Text(text) => text.into(),
         }
     }
 }
