@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use crate::SandboxError;
-use crate::mysqld::{Kind, MySqlOptions, Mysqld, find};
+use crate::mysqld::{Kind, MySqlOptions, Mysqld, TOOLS_LOG, find};
 
 const KIND: Kind = Kind {
     program: "mariadbd",
@@ -13,7 +13,7 @@ const KIND: Kind = Kind {
     logging: "gtid_strict_mode = ON\nlog_slave_updates = ON\nbinlog_format = ROW\nbinlog_row_image = FULL\n\
               binlog_row_metadata = FULL\n",
     initialise: |home, program| {
-        let mut command = home.command(&installer(program)?, "tools.log")?;
+        let mut command = home.command(&installer(program)?, TOOLS_LOG)?;
         command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         command.arg("--innodb-log-file-size=16M");
         if let Some(root) = root_of(program).filter(|root| *root != Path::new("/usr")) {

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use crate::SandboxError;
-use crate::mysqld::{Kind, MySqlOptions, Mysqld, fetched, find};
+use crate::mysqld::{Kind, MySqlOptions, Mysqld, TOOLS_LOG, fetched, find};
 
 const KIND: Kind = Kind {
     program: "mysqld",
@@ -13,7 +13,7 @@ const KIND: Kind = Kind {
     logging: "gtid_mode = ON\nenforce_gtid_consistency = ON\nbinlog_format = ROW\nbinlog_row_image = FULL\n\
               binlog_row_metadata = FULL\n",
     initialise: |home, program| {
-        let mut command = home.command(program, "tools.log")?;
+        let mut command = home.command(program, TOOLS_LOG)?;
         command.args([
             "--no-defaults",
             "--initialize-insecure",

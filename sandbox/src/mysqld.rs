@@ -17,7 +17,7 @@ use crate::process::{Home, Server, failed, free_port, port_was_taken};
 use crate::{SandboxError, Tls, poll};
 
 const LOG: &str = "server.log";
-const TOOLS_LOG: &str = "tools.log";
+pub(crate) const TOOLS_LOG: &str = "tools.log";
 /// Recovery after a kill under load included.
 const START: Duration = Duration::from_secs(120);
 /// Another process may take a free port before the server does.
@@ -406,6 +406,12 @@ mod tests {
     fn a_setting_without_value_stands_alone() {
         let settings = [("skip_log_bin".to_owned(), String::new()), ("sql_mode".to_owned(), "ANSI".to_owned())];
         assert_eq!(lines(&settings), "skip_log_bin\nsql_mode = ANSI\n");
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_names_the_command_that_gets_it() {
+        let error = find("FIGVINE_NAMED_NOWHERE", [PathBuf::from("/nowhere/mysqld")], "MySQL").unwrap_err();
+        assert_eq!(error.to_string(), "MySQL not found: run `make servers`");
     }
 
     #[test]
