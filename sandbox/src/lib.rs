@@ -1,8 +1,9 @@
-//! Private PostgreSQL and NATS servers for the demo, the tests and the benches.
+//! Private PostgreSQL, MySQL, MariaDB and NATS servers for the demo, the tests and the benches.
 //!
 //! Each server listens on a free port of 127.0.0.1 and keeps its files in a temporary directory. It can be killed, frozen,
 //! thawed and restarted on the same port. Dropping the handle kills the server and removes the directory; when the process
-//! that started it dies, even by SIGKILL, the kernel kills the server (the directory then stays).
+//! that started it dies, even by SIGKILL, the kernel kills the server (the directory then stays). To start quickly, MySQL and
+//! MariaDB begin with a copy of an empty data directory, which is kept in `target/servers` if that is there.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), figvine_sandbox::SandboxError> {
@@ -19,11 +20,18 @@
 
 use std::time::Duration;
 
+mod mariadb;
+mod mysql;
+mod mysqld;
 mod nats;
 mod postgres;
 mod process;
 mod shop;
 
+pub use mariadb::{MariaDb, MariaDbOptions};
+pub use mysql::MySql;
+pub use mysql_async;
+pub use mysqld::{MySqlOptions, Mysqld};
 pub use nats::{Nats, NatsCluster, NatsOptions};
 pub use postgres::{Auth, Postgres, PostgresOptions};
 pub use shop::{Sales, Shop};
@@ -35,8 +43,9 @@ pub struct Tls {
     pub cert: String,
     /// The private key of `cert`.
     pub key: String,
-    /// The authority that client certificates must come from. NATS then refuses clients without one; PostgreSQL verifies
-    /// those that are shown, and demands them where [`PostgresOptions::hba`] says so.
+    /// The authority that client certificates must come from. NATS then refuses clients without one; PostgreSQL, MySQL
+    /// and MariaDB verify those that are shown, and demand them where [`PostgresOptions::hba`] or the user's `require x509`
+    /// says so.
     pub ca: Option<String>,
 }
 
@@ -89,6 +98,14 @@ pub enum SandboxError {
         what: &'static str,
         /// What PostgreSQL said.
         source: tokio_postgres::Error,
+    },
+    /// MySQL or MariaDB refused a connection or a statement.
+    #[error("mysql refused to {what}")]
+    MySql {
+        /// What was tried.
+        what: &'static str,
+        /// What the server said.
+        source: mysql_async::Error,
     },
     /// The shop was given a rate that is no positive number.
     #[error("the shop's rate must be above 0 and at most 100000 a second, got {rate}")]

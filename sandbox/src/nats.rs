@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
@@ -189,7 +190,7 @@ impl Nats {
     /// # Errors
     /// [`SandboxError::Timeout`] after 30 seconds.
     pub async fn stop(&self) -> Result<(), SandboxError> {
-        self.server.stop(Duration::from_secs(30)).await
+        self.server.stop(Signal::SIGINT, Duration::from_secs(30)).await
     }
 
     /// Starts it again on the same ports and store, whatever brought it down; a running server is stopped first.

@@ -261,7 +261,7 @@ impl Postgres {
     /// # Errors
     /// [`SandboxError::Timeout`] after 70 seconds.
     pub async fn stop(&self) -> Result<(), SandboxError> {
-        self.server.stop(Duration::from_secs(70)).await
+        self.server.stop(Signal::SIGINT, Duration::from_secs(70)).await
     }
 
     /// Starts it again on the same port and data, whatever brought it down; a running server is stopped first.

@@ -42,6 +42,11 @@ impl Home {
         self.dir.path()
     }
 
+    /// Whether what is started here runs as root.
+    pub(crate) fn is_root(&self) -> bool {
+        self.owner.is_none() && Uid::effective().is_root()
+    }
+
     /// Writes a file that only the server's account may read.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf, SandboxError> {
         use std::os::unix::fs::PermissionsExt;
@@ -70,9 +75,10 @@ impl Home {
         }
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);
         command.current_dir(self.path()).stdin(Stdio::null()).stdout(file).stderr(errors);
-        // What a developer's shell sets for psql must not reach a private server.
+        // What a developer's shell sets for psql or mysql must not reach a private server.
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PG") {
+            let name_text = name.to_string_lossy();
+            if ["PG", "MYSQL_", "MARIADB_"].iter().any(|prefix| name_text.starts_with(prefix)) {
                 command.env_remove(name);
             }
         }
@@ -88,7 +94,7 @@ impl Home {
     /// Runs a tool to its end.
     pub(crate) async fn run(&self, program: &'static str, command: Command, log: &str) -> Result<(), SandboxError> {
         let process = Process::spawn(program, command).await?;
-        match process.wait(Duration::from_secs(60)).await? {
+        match process.wait(Duration::from_secs(120)).await? {
             status if status.success() => Ok(()),
             status => Err(SandboxError::Ended { program, status: status.to_string(), log: self.log_tail(log) }),
         }
@@ -104,7 +110,7 @@ fn tail(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
-/// `initdb` and `postgres` refuse to run as root.
+/// `initdb` and `postgres` refuse to run as root, `mysqld` and `mariadbd` want to be persuaded.
 fn ordinary_account() -> Result<(Uid, Gid), SandboxError> {
     for name in ["postgres", "nobody"] {
         if let Ok(Some(user)) = User::from_name(name) {
@@ -439,11 +445,11 @@ impl Server {
         }
     }
 
-    /// Asks it to end by SIGINT and waits; nothing to do if it is down already.
-    pub(crate) async fn stop(&self, deadline: Duration) -> Result<(), SandboxError> {
+    /// Asks it to end by `signal` and waits; nothing to do if it is down already.
+    pub(crate) async fn stop(&self, signal: Signal, deadline: Duration) -> Result<(), SandboxError> {
         let Ok(process) = self.running() else { return Ok(()) };
         process.thaw();
-        process.signal(Signal::SIGINT)?;
+        process.signal(signal)?;
         process.wait(deadline).await.map(drop)
     }
 }

@@ -12,9 +12,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use figvine_sandbox::{
-    Auth, Nats, NatsCluster, NatsOptions, Postgres, PostgresOptions, SandboxError, Shop, Tls, wait_for,
+    Auth, MariaDb, MariaDbOptions, MySql, MySqlOptions, Nats, NatsCluster, NatsOptions, Postgres, PostgresOptions,
+    SandboxError, Shop, Tls, wait_for,
 };
 use tokio_util::sync::CancellationToken;
+
+#[path = "servers/mysql.rs"]
+mod mysql;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -163,12 +167,16 @@ async fn be_the_victim() {
         runtime.block_on(async {
             let postgres = tokio::spawn(Postgres::start(PostgresOptions::default())).await.unwrap().unwrap();
             let nats = tokio::spawn(Nats::start(NatsOptions::default())).await.unwrap().unwrap();
-            (postgres, nats)
+            let mysql = tokio::spawn(MySql::start(MySqlOptions::default())).await.unwrap().unwrap();
+            let mariadb = tokio::spawn(MariaDb::start(MariaDbOptions::default())).await.unwrap().unwrap();
+            (postgres, nats, mysql, mariadb)
         })
     });
-    let (postgres, nats) = starting.join().unwrap();
-    let pids: Vec<String> = postgres.pids().into_iter().chain(nats.pid()).map(|p| p.to_string()).collect();
-    println!("\nSERVERS {} {} {}", postgres.dir().display(), nats.dir().display(), pids.join(" "));
+    let (postgres, nats, mysql, mariadb) = starting.join().unwrap();
+    let pids = [postgres.pids(), nats.pid().into_iter().collect(), mysql.pids(), mariadb.pids()].concat();
+    let dirs = [postgres.dir(), nats.dir(), mysql.dir(), mariadb.dir()].map(|dir| dir.display().to_string());
+    let pids: Vec<String> = pids.into_iter().map(|pid| pid.to_string()).collect();
+    println!("\nSERVERS {} {}", dirs.join(" "), pids.join(" "));
     std::future::pending::<()>().await;
 }
 
@@ -189,9 +197,9 @@ async fn servers_outlive_the_thread_that_started_them_but_not_the_process() {
     });
     let line = line.await.unwrap().expect("the servers of the victim");
     let mut words = line.split(' ').skip(1);
-    let dirs: Vec<PathBuf> = words.by_ref().take(2).map(PathBuf::from).collect();
+    let dirs: Vec<PathBuf> = words.by_ref().take(4).map(PathBuf::from).collect();
     let pids: Vec<u32> = words.map(|word| word.parse().unwrap()).collect();
-    assert!(pids.len() > 4, "{line}");
+    assert!(pids.len() > 6, "{line}");
     assert!(pids.iter().all(|pid| alive(*pid)), "all of {pids:?} are to live");
     victim.kill().unwrap();
     victim.wait().unwrap();
