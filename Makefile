@@ -7,10 +7,11 @@ SHELL := /bin/bash
 help: ## list the targets
 	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
-servers: ## get PostgreSQL and nats-server, which demo, test and bench start
+servers: ## get PostgreSQL, MariaDB, MySQL and nats-server, which test and bench start
 	@scripts/get-servers
 
-demo: servers ## show it at work: a shop, PostgreSQL, NATS (ARGS="--seconds 20")
+demo: ## show it at work: a shop, PostgreSQL, NATS (ARGS="--seconds 20")
+	@scripts/get-servers postgres nats
 	cargo build --release
 	target/release/figvine demo $(ARGS)
 

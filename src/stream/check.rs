@@ -17,83 +17,54 @@ pub async fn check(nats: &nats::Settings, settings: &Settings) -> (Vec<Finding>,
     let client = match nats.client("figvine check").await {
         Ok(client) => client,
         Err(error) => {
-            let told = error.source().map(|told| format!("The client says: {told}.")).unwrap_or_default();
-            let blocker = finding(Severity::Blocker, "FV-2101", "nats", error.to_string());
-            return (
-                vec![Finding {
-                    why: told,
-                    hint: Some("Check `nats.url`, and that the server runs.".into()),
-                    ..blocker
-                }],
-                true,
-            );
+            let blocker = Finding::new(Severity::Blocker, "FV-2101", "nats", error.to_string());
+            return (vec![blocker.why(told(&error)).hint("Check `nats.url`, and that the server runs.")], true);
         }
     };
     let info = client.server_info();
     let mut found = vec![version(&info.version)];
     let payload = format!("messages up to {} KiB", info.max_payload / 1024);
-    found.push(Finding {
-        why: "A row whose event is larger stops its source.".into(),
-        ..finding(Severity::Ok, "FV-2103", "setting max_payload", payload)
-    });
+    let payload = Finding::new(Severity::Ok, "FV-2103", "setting max_payload", payload);
+    found.push(payload.why("A row whose event is larger stops its source."));
     let context = jetstream::new(client);
     if let Err(error) = context.query_account().await {
-        let told = error.to_string();
-        found.push(Finding {
-            why: format!("Events are kept in JetStream streams. The server says: {told}."),
-            hint: Some(
-                "Start nats-server with JetStream (`-js`, or a `jetstream` block), and enable it for the account."
-                    .into(),
+        let silent = Finding::new(Severity::Blocker, "FV-2104", "jetstream", "does not answer");
+        found.push(
+            silent.why(format!("Events are kept in JetStream streams. The server says: {error}.")).hint(
+                "Start nats-server with JetStream (`-js`, or a `jetstream` block), and enable it for the account.",
             ),
-            ..finding(Severity::Blocker, "FV-2104", "jetstream", "does not answer")
-        });
+        );
         return (found, true);
     }
+    let stream = |severity, code, what: &str| Finding::new(severity, code, "the stream", what);
     found.push(match inspect(&context, settings).await {
-        Ok(Found::Nothing) => {
-            finding(Severity::Note, "FV-2210", "the stream", "does not exist; the first start creates it")
+        Ok(Found::Nothing) => stream(Severity::Note, "FV-2210", "does not exist; the first start creates it"),
+        Ok(Found::Fit) => stream(Severity::Ok, "FV-2210", "is ours and as configured"),
+        Ok(Found::Changes) => {
+            stream(Severity::Note, "FV-2211", "is ours; the next start brings it to the configured limits")
         }
-        Ok(Found::Fit) => finding(Severity::Ok, "FV-2210", "the stream", "is ours and as configured"),
-        Ok(Found::Changes) => finding(
-            Severity::Note,
-            "FV-2211",
-            "the stream",
-            "is ours; the next start brings it to the configured limits",
-        ),
         Err(error) => {
-            let told = error.source().map(|told| format!("The server says: {told}.")).unwrap_or_default();
-            Finding {
-                why: told,
-                hint: Some(error.hint().into()),
-                ..finding(Severity::Blocker, error.code(), "the stream", error.to_string())
-            }
+            let blocker = stream(Severity::Blocker, error.code(), &error.to_string());
+            blocker.why(told(&error)).hint(error.hint())
         }
     });
     (found, false)
 }
 
+/// What others told us of it.
+fn told(error: &dyn Error) -> String {
+    error.source().map(|told| format!("We are told: {told}.")).unwrap_or_default()
+}
+
 fn version(text: &str) -> Finding {
     let mut numbers = text.split('.').map_while(|number| number.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let found = |severity, what: String| Finding::new(severity, "FV-2105", "nats-server version", what);
     if version >= OLDEST {
-        finding(Severity::Ok, "FV-2105", "nats-server version", text)
+        found(Severity::Ok, text.into())
     } else {
-        Finding {
-            why: "Its streams carry no metadata, by which we know our own.".into(),
-            hint: Some("2.10 or later is needed.".into()),
-            ..finding(Severity::Blocker, "FV-2105", "nats-server version", format!("{text} is too old"))
-        }
-    }
-}
-
-fn finding(severity: Severity, code: &'static str, object: &str, what: impl Into<String>) -> Finding {
-    Finding {
-        code,
-        severity,
-        object: object.into(),
-        what: what.into(),
-        why: String::new(),
-        fix_sql: Vec::new(),
-        hint: None,
+        found(Severity::Blocker, format!("{text} is too old"))
+            .why("Its streams carry no metadata, by which we know our own.")
+            .hint("2.10 or later is needed.")
     }
 }

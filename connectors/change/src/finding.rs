@@ -21,6 +21,34 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
+impl Finding {
+    /// A finding, as yet without a reason and without anything to do about it.
+    #[must_use]
+    pub fn new(severity: Severity, code: &'static str, object: impl Into<String>, what: impl Into<String>) -> Self {
+        let (object, what) = (object.into(), what.into());
+        Self { code, severity, object, what, why: String::new(), fix_sql: Vec::new(), hint: None }
+    }
+
+    /// With why it matters.
+    #[must_use]
+    pub fn why(self, why: impl Into<String>) -> Self {
+        Self { why: why.into(), ..self }
+    }
+
+    /// With one statement more that mends it.
+    #[must_use]
+    pub fn fix(mut self, sql: impl Into<String>) -> Self {
+        self.fix_sql.push(sql.into());
+        self
+    }
+
+    /// With what to do where SQL alone does not mend it.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {

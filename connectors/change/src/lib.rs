@@ -11,6 +11,7 @@
 //!
 //! Data flows down in [`Batch`]es; durability flows up through one [`Durable`].
 
+pub mod assemble;
 pub mod change;
 pub mod conformance;
 pub mod error;

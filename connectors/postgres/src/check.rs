@@ -9,41 +9,6 @@ use crate::error::of_query;
 use crate::publication::{self, Published, Unfit};
 use crate::session::quoted;
 
-/// A finding without anything to do about it.
-fn finding(severity: Severity, code: &'static str, object: impl Into<String>, what: impl Into<String>) -> Finding {
-    Finding {
-        code,
-        severity,
-        object: object.into(),
-        what: what.into(),
-        why: String::new(),
-        fix_sql: Vec::new(),
-        hint: None,
-    }
-}
-
-/// Adds to a finding.
-trait Explained {
-    fn why(self, why: impl Into<String>) -> Finding;
-    fn fix(self, sql: impl Into<String>) -> Finding;
-    fn hint(self, hint: impl Into<String>) -> Finding;
-}
-
-impl Explained for Finding {
-    fn why(self, why: impl Into<String>) -> Finding {
-        Finding { why: why.into(), ..self }
-    }
-
-    fn fix(mut self, sql: impl Into<String>) -> Finding {
-        self.fix_sql.push(sql.into());
-        self
-    }
-
-    fn hint(self, hint: impl Into<String>) -> Finding {
-        Finding { hint: Some(hint.into()), ..self }
-    }
-}
-
 /// Who we are to the server.
 struct Role {
     name: String,
@@ -75,14 +40,19 @@ pub(crate) async fn check(postgres: &Postgres) -> Result<Vec<Finding>, SourceErr
 fn version(server: &Server) -> Finding {
     let object = "server version";
     match server.version {
-        140_000.. if server.in_recovery && server.version < STANDBY => {
-            finding(Severity::Blocker, "FV-1205", object, format!("PostgreSQL {} on a standby", server.version_text))
-                .why("A standby can decode its log from version 16 on.")
-                .hint("Point the url at the primary.")
+        140_000.. if server.in_recovery && server.version < STANDBY => Finding::new(
+            Severity::Blocker,
+            "FV-1205",
+            object,
+            format!("PostgreSQL {} on a standby", server.version_text),
+        )
+        .why("A standby can decode its log from version 16 on.")
+        .hint("Point the url at the primary."),
+        140_000.. => Finding::new(Severity::Ok, "FV-1204", object, format!("PostgreSQL {}", server.version_text)),
+        _ => {
+            Finding::new(Severity::Blocker, "FV-1204", object, format!("PostgreSQL {} is too old", server.version_text))
+                .why("Version 14 is the first that sends all that is needed.")
         }
-        140_000.. => finding(Severity::Ok, "FV-1204", object, format!("PostgreSQL {}", server.version_text)),
-        _ => finding(Severity::Blocker, "FV-1204", object, format!("PostgreSQL {} is too old", server.version_text))
-            .why("Version 14 is the first that sends all that is needed."),
     }
 }
 
@@ -99,9 +69,9 @@ async fn settings(catalogue: &Catalogue, server: &Server) -> Result<Vec<Finding>
 
     let (wal_level, pending): (String, bool) = (row.get(0), row.get(1));
     found.push(if wal_level == "logical" {
-        finding(Severity::Ok, "FV-1210", "setting wal_level", "logical")
+        Finding::new(Severity::Ok, "FV-1210", "setting wal_level", "logical")
     } else {
-        let blocker = finding(Severity::Blocker, "FV-1210", "setting wal_level", format!("it is {wal_level}, not logical"))
+        let blocker = Finding::new(Severity::Blocker, "FV-1210", "setting wal_level", format!("it is {wal_level}, not logical"))
             .why("The log does not hold what row changes are decoded from.");
         if pending {
             blocker.hint("It is changed already: restart the server.")
@@ -119,9 +89,9 @@ async fn settings(catalogue: &Catalogue, server: &Server) -> Result<Vec<Finding>
     ] {
         let object = format!("setting {setting}");
         found.push(if used < limit {
-            finding(Severity::Ok, code, object, format!("{used} of {limit} in use"))
+            Finding::new(Severity::Ok, code, object, format!("{used} of {limit} in use"))
         } else {
-            finding(Severity::Warning, code, object, format!("all {limit} are in use"))
+            Finding::new(Severity::Warning, code, object, format!("all {limit} are in use"))
                 .why("If ours is not among them, the bridge finds no room.")
                 .fix(format!("ALTER SYSTEM SET {setting} = {};", limit + 10))
                 .hint("Then restart the server.")
@@ -131,7 +101,7 @@ async fn settings(catalogue: &Catalogue, server: &Server) -> Result<Vec<Finding>
     let keep: i64 = row.get(6);
     let object = "setting max_slot_wal_keep_size";
     found.push(if keep < 0 && !server.in_recovery {
-        finding(Severity::Warning, "FV-1213", object, "unlimited")
+        Finding::new(Severity::Warning, "FV-1213", object, "unlimited")
             .why(
                 "While the bridge is away the slot keeps all log: with no limit the disk fills and the database stops.",
             )
@@ -139,13 +109,13 @@ async fn settings(catalogue: &Catalogue, server: &Server) -> Result<Vec<Finding>
             .fix("SELECT pg_reload_conf();")
             .hint("Choose what the disk can spare: past it the slot is lost, and the database goes on.")
     } else {
-        finding(Severity::Ok, "FV-1213", object, if keep < 0 { "unlimited".into() } else { format!("{keep} MB") })
+        Finding::new(Severity::Ok, "FV-1213", object, if keep < 0 { "unlimited".into() } else { format!("{keep} MB") })
     });
 
     let encoding: String = row.get(7);
     if encoding == "SQL_ASCII" {
         found.push(
-            finding(Severity::Warning, "FV-1214", "server encoding", "SQL_ASCII")
+            Finding::new(Severity::Warning, "FV-1214", "server encoding", "SQL_ASCII")
                 .why("Text may hold bytes that are no UTF-8; such a row stops the source, it is not altered."),
         );
     }
@@ -162,9 +132,9 @@ async fn role(catalogue: &Catalogue) -> Result<Role, SourceError> {
 fn replication_role(role: &Role) -> Finding {
     let object = format!("role {}", role.name);
     if role.replicates {
-        finding(Severity::Ok, "FV-1215", object, "may replicate")
+        Finding::new(Severity::Ok, "FV-1215", object, "may replicate")
     } else {
-        finding(Severity::Blocker, "FV-1215", object, "lacks REPLICATION")
+        Finding::new(Severity::Blocker, "FV-1215", object, "lacks REPLICATION")
             .why("The server gives its log only to roles with this attribute.")
             .fix(format!("ALTER ROLE {} WITH REPLICATION;", quoted(&role.name)))
     }
@@ -177,7 +147,7 @@ async fn session(postgres: &Postgres) -> Option<Finding> {
         Err(error) => Err(error),
     };
     let error = tried.err()?;
-    let refused = finding(Severity::Blocker, "FV-1216", "replication connection", error.what.clone())
+    let refused = Finding::new(Severity::Blocker, "FV-1216", "replication connection", error.what.clone())
         .why("The log is read over a connection of its own kind.");
     let told = error.source.map(|told| told.to_string());
     Some(
@@ -195,11 +165,17 @@ async fn slot(postgres: &Postgres, catalogue: &Catalogue, server: &Server) -> Re
     let name = &postgres.config.slot;
     let object = format!("slot {name}");
     let Some(slot) = catalogue.slot(name, server.version).await? else {
-        let mut found = vec![finding(Severity::Note, "FV-1310", object, "does not exist; the first start creates it")];
+        let mut found =
+            vec![Finding::new(Severity::Note, "FV-1310", object, "does not exist; the first start creates it")];
         if let Some((pid, who)) = catalogue.oldest_transaction().await? {
             found.push(
-                finding(Severity::Note, "FV-1317", format!("transaction of pid {pid}"), format!("is running ({who})"))
-                    .why("A slot begins where all older transactions have ended: its creation waits for this one."),
+                Finding::new(
+                    Severity::Note,
+                    "FV-1317",
+                    format!("transaction of pid {pid}"),
+                    format!("is running ({who})"),
+                )
+                .why("A slot begins where all older transactions have ended: its creation waits for this one."),
             );
         }
         return Ok(found);
@@ -209,32 +185,37 @@ async fn slot(postgres: &Postgres, catalogue: &Catalogue, server: &Server) -> Re
     if slot.plugin.as_deref() != Some("pgoutput") {
         let plugin = slot.plugin.unwrap_or_else(|| "none (a physical slot)".into());
         found.push(
-            finding(Severity::Blocker, "FV-1311", &object, format!("its plugin is {plugin}, not pgoutput"))
+            Finding::new(Severity::Blocker, "FV-1311", &object, format!("its plugin is {plugin}, not pgoutput"))
                 .why("It was made by or for another program.")
                 .hint("Configure another slot name."),
         );
     } else if let Some(database) = &slot.other_database {
         found.push(
-            finding(Severity::Blocker, "FV-1314", &object, format!("belongs to database {database}"))
+            Finding::new(Severity::Blocker, "FV-1314", &object, format!("belongs to database {database}"))
                 .why("A logical slot reads one database.")
                 .hint("Configure another slot name."),
         );
     } else if slot.invalidation.is_some() || slot.wal_status.as_deref() == Some("lost") {
         let why = slot.invalidation.unwrap_or_else(|| "its log was removed".into());
         found.push(
-            finding(Severity::Blocker, "FV-1301", &object, format!("the server invalidated it: {why}"))
+            Finding::new(Severity::Blocker, "FV-1301", &object, format!("the server invalidated it: {why}"))
                 .why("Changes behind the last stored one are gone from the log; going on would leave a gap.")
                 .fix(drop)
                 .hint("Then read the tables again, or begin anew with another stream."),
         );
     } else if let Some(pid) = slot.active_pid {
         found.push(
-            finding(Severity::Note, "FV-1313", &object, format!("is in use by pid {pid}"))
+            Finding::new(Severity::Note, "FV-1313", &object, format!("is in use by pid {pid}"))
                 .why("If that is not this bridge, the two would fight for it."),
         );
     }
     if let Some((bytes, _, _)) = catalogue.retained(name).await? {
-        found.push(finding(Severity::Ok, "FV-1315", &object, format!("keeps {} MiB of log", bytes / (1024 * 1024))));
+        found.push(Finding::new(
+            Severity::Ok,
+            "FV-1315",
+            &object,
+            format!("keeps {} MiB of log", bytes / (1024 * 1024)),
+        ));
     }
     Ok(found)
 }
@@ -260,7 +241,7 @@ async fn publication(
 
     let Some(published) = published else {
         let found = if !is_ours_to_make {
-            finding(Severity::Blocker, "FV-1221", object, "does not exist")
+            Finding::new(Severity::Blocker, "FV-1221", object, "does not exist")
                 .why("It tells the server what to send.")
                 .fix(create)
         } else if !foreign.is_empty() || !role.creates_in_database {
@@ -269,11 +250,16 @@ async fn publication(
             } else {
                 format!("does not own {} of its {} tables", foreign.len(), fit.len())
             };
-            finding(Severity::Blocker, "FV-1225", object, format!("does not exist, and role {} {lacks}", role.name))
-                .why("Only who owns a table may publish it. One that holds the right tables already is used as it is.")
-                .fix(create)
+            Finding::new(
+                Severity::Blocker,
+                "FV-1225",
+                object,
+                format!("does not exist, and role {} {lacks}", role.name),
+            )
+            .why("Only who owns a table may publish it. One that holds the right tables already is used as it is.")
+            .fix(create)
         } else {
-            finding(
+            Finding::new(
                 Severity::Note,
                 "FV-1220",
                 object,
@@ -297,13 +283,13 @@ fn existing_publication(
     let mut found = Vec::new();
     let missing: Vec<_> = fit.iter().filter(|table| !published.tables.contains(&table.qualified())).collect();
     if missing.is_empty() {
-        found.push(finding(Severity::Ok, "FV-1220", object, format!("holds {} tables", published.tables.len())));
+        found.push(Finding::new(Severity::Ok, "FV-1220", object, format!("holds {} tables", published.tables.len())));
     } else {
         let names = missing.iter().map(|table| table.qualified()).collect::<Vec<_>>().join(", ");
         let list = missing.iter().map(|table| table.quoted()).collect::<Vec<_>>().join(", ");
         let is_blocked = !is_managed || !foreign.is_empty();
         let severity = if is_blocked { Severity::Blocker } else { Severity::Note };
-        let lacking = finding(severity, "FV-1226", object, format!("lacks {names}"));
+        let lacking = Finding::new(severity, "FV-1226", object, format!("lacks {names}"));
         found.push(if is_blocked {
             lacking
                 .why("The server would not send their changes.")
@@ -315,7 +301,7 @@ fn existing_publication(
     if !published.leaves_out.is_empty() {
         let left_out = published.leaves_out.join(", ");
         found.push(
-            finding(Severity::Warning, "FV-1227", object, format!("leaves out {left_out}"))
+            Finding::new(Severity::Warning, "FV-1227", object, format!("leaves out {left_out}"))
                 .why("Consumers will never see these operations.")
                 .fix(format!("ALTER PUBLICATION {} SET (publish = 'insert, update, delete, truncate');", quoted(name))),
         );
@@ -323,14 +309,14 @@ fn existing_publication(
     for (tables, what) in [(&published.filtered, "a row filter"), (&published.with_columns, "a column list")] {
         if !tables.is_empty() {
             found.push(
-                finding(Severity::Note, "FV-1228", object, format!("has {what} on {}", tables.join(", ")))
+                Finding::new(Severity::Note, "FV-1228", object, format!("has {what} on {}", tables.join(", ")))
                     .why("It is respected: consumers see only what it lets through."),
             );
         }
     }
     if published.via_root != root && !is_managed {
         found.push(
-            finding(
+            Finding::new(
                 Severity::Warning,
                 "FV-1229",
                 object,
@@ -346,7 +332,7 @@ fn existing_publication(
 fn globs(postgres: &Postgres, tables: &[TableFacts]) -> Vec<Finding> {
     let names: Vec<_> = tables.iter().map(TableFacts::qualified).collect();
     let idle = postgres.globs.without_match(&names).into_iter().map(|glob| {
-        finding(Severity::Warning, "FV-1230", format!("glob `{glob}`"), "matches no table")
+        Finding::new(Severity::Warning, "FV-1230", format!("glob `{glob}`"), "matches no table")
             .why("A spelling mistake would go unnoticed until rows are missed.")
     });
     let other = tables
@@ -359,7 +345,7 @@ fn globs(postgres: &Postgres, tables: &[TableFacts]) -> Vec<Finding> {
             'v' => "a view",
             _ => "a materialized view",
         };
-        finding(Severity::Note, "FV-1231", format!("table {}", table.qualified()), format!("is {kind}"))
+        Finding::new(Severity::Note, "FV-1231", format!("table {}", table.qualified()), format!("is {kind}"))
             .why("The log holds no changes of it; it is passed over.")
     });
     idle.chain(other).collect()
@@ -371,7 +357,7 @@ fn one_table(postgres: &Postgres, server: &Server, role: &Role, table: &TableFac
     if let Err(unfit) = publication::fitness(&postgres.config, table) {
         let refusal = publication::refusal(table, unfit);
         let blocker =
-            finding(Severity::Blocker, refusal.code, object, refusal.what).hint(refusal.hint.unwrap_or_default());
+            Finding::new(Severity::Blocker, refusal.code, object, refusal.what).hint(refusal.hint.unwrap_or_default());
         return vec![match unfit {
             Unfit::NoIdentity => blocker
                 .why("Were it published, PostgreSQL would refuse the application's UPDATE and DELETE on it.")
@@ -389,12 +375,14 @@ fn one_table(postgres: &Postgres, server: &Server, role: &Role, table: &TableFac
     }
     let mut found = vec![match (table.identity, table.has_primary_key) {
         ('f', true) => {
-            finding(Severity::Ok, "FV-1240", &object, "replica identity full: events carry the whole row before")
+            Finding::new(Severity::Ok, "FV-1240", &object, "replica identity full: events carry the whole row before")
         }
-        ('f', false) => finding(Severity::Warning, "FV-1241", &object, "has no key: the whole row is its key")
+        ('f', false) => Finding::new(Severity::Warning, "FV-1241", &object, "has no key: the whole row is its key")
             .why("Each update is a delete and an insert of another key; equal rows cannot be told apart."),
-        ('i', _) => finding(Severity::Ok, "FV-1240", &object, "replica identity is an index: its columns are the key"),
-        _ => finding(
+        ('i', _) => {
+            Finding::new(Severity::Ok, "FV-1240", &object, "replica identity is an index: its columns are the key")
+        }
+        _ => Finding::new(
             Severity::Ok,
             "FV-1240",
             &object,
@@ -403,14 +391,14 @@ fn one_table(postgres: &Postgres, server: &Server, role: &Role, table: &TableFac
     }];
     if table.identity != 'f' && table.toastable_columns > 0 {
         found.push(
-            finding(Severity::Note, "FV-1242", &object, "large values may be left out of updates")
+            Finding::new(Severity::Note, "FV-1242", &object, "large values may be left out of updates")
                 .why("A value stored out of line (some 2 kB and more) that an update does not touch is not in the log: it is named in `unchanged`.")
                 .hint(format!("ALTER TABLE {sql_name} REPLICA IDENTITY FULL puts it there, for more log.")),
         );
     }
     if table.generated_columns > 0 && server.version < 180_000 {
         found.push(
-            finding(
+            Finding::new(
                 Severity::Note,
                 "FV-1243",
                 &object,
@@ -421,13 +409,13 @@ fn one_table(postgres: &Postgres, server: &Server, role: &Role, table: &TableFac
     }
     if table.kind == 'p' {
         found.push(
-            finding(Severity::Note, "FV-1244", &object, "is partitioned: rows come under its own name")
+            Finding::new(Severity::Note, "FV-1244", &object, "is partitioned: rows come under its own name")
                 .why("ATTACH, DETACH and TRUNCATE of a single partition change its rows without a change in the log."),
         );
     }
     if !table.may_select {
         found.push(
-            finding(Severity::Note, "FV-1245", &object, "may not be read by our role")
+            Finding::new(Severity::Note, "FV-1245", &object, "may not be read by our role")
                 .why("Streaming does not need it; reading existing rows does.")
                 .fix(format!(
                     "GRANT USAGE ON SCHEMA {} TO {}; GRANT SELECT ON {sql_name} TO {};",
