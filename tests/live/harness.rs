@@ -111,6 +111,11 @@ impl World {
         Bridge::start(self.figvine(&["run"]), self.home.path())
     }
 
+    /// What all bridges of this world have logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("figvine.log")).unwrap_or_default()
+    }
+
     /// Runs `figvine` to its end.
     pub(crate) async fn finish(&self, args: &[&str]) -> Finished {
         finish(self.figvine(args)).await

@@ -96,12 +96,15 @@ async fn a_bridge_that_is_told_to_stop_under_load_frees_the_slot_for_the_next() 
     let world = world().await;
     let mut random = Random::seeded();
     let load = Load::start(&world.postgres, 3, ENDLESS, &mut random);
-    for _ in 0..4 {
+    for round in 1..=4 {
         let mut bridge = world.bridge();
         wait_growth(&world, &mut bridge, 200).await;
         let log = bridge.log();
         assert!(!log.contains("FV-1313"), "{log}");
         bridge.stop().await;
+        let log = world.log();
+        let ends = log.matches("all that was read is stored").count();
+        assert_eq!(ends, round, "{log}");
         let query = "select active from pg_replication_slots where slot_name = 'figvine_shop'";
         let is_active: bool = world.sql().await.query_one(query, &[]).await.expect("the slot").get(0);
         assert!(!is_active);
