@@ -2,7 +2,7 @@
 
 use figvine_sandbox::NatsOptions;
 
-use super::harness::{World, each_header, last_sequence, wait_growth};
+use super::harness::{World, each_header, last_sequence, wait_growth, wait_last};
 use super::journal::{self, ENDLESS, Load, Random};
 
 /// The memory that a bridge may take, in KiB.
@@ -131,7 +131,7 @@ async fn a_transaction_of_very_many_rows_is_gone_on_with_in_its_middle() {
     assert!((ROWS / 10..ROWS * 9 / 10).contains(&held), "killed with {held} of {ROWS} stored: not its middle");
 
     let mut bridge = world.bridge();
-    wait_growth(&world, &mut bridge, ROWS - held).await;
+    wait_last(&world, &mut bridge, ROWS).await;
     let peak = peak.max(bridge.peak_kib());
     bridge.stop().await;
     assert!(peak < MEMORY_KIB, "{peak} KiB");
