@@ -7,7 +7,7 @@ use figvine_change::json::write_uint;
 
 const INFINITE: [&[u8]; 2] = [b"infinity", b"-infinity"];
 
-/// `2026-11-23`; years outside 1..=9999 are signed, 1 BC being year 0000.
+/// `2026-11-23`; years outside 1..=9999 are signed, 1 BC being year +0000.
 pub(super) fn write_date(raw: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
     if raw.first_chunk().is_some_and(is_common_date) && raw.len() == 10 {
         out.push(b'"');
@@ -200,9 +200,8 @@ fn push_date(date: &[u8], era: Era, out: &mut Vec<u8>) -> Result<(), &'static st
         }
         Era::Before => {
             let before = year.iter().fold(0_u64, |year, digit| year * 10 + u64::from(digit - b'0')) - 1;
-            if before > 0 {
-                out.push(b'-');
-            }
+            // ISO 8601 knows no negative zero.
+            out.push(if before > 0 { b'-' } else { b'+' });
             for limit in [1000, 100, 10] {
                 if before < limit {
                     out.push(b'0');
@@ -278,7 +277,7 @@ mod tests {
                 ("9999-12-31", "9999-12-31"),
                 ("10000-01-01", "+10000-01-01"),
                 ("5874897-12-31", "+5874897-12-31"),
-                ("0001-12-31 BC", "0000-12-31"),
+                ("0001-12-31 BC", "+0000-12-31"),
                 ("0002-01-01 BC", "-0001-01-01"),
                 ("0044-03-15 BC", "-0043-03-15"),
                 ("4714-11-24 BC", "-4713-11-24"),
@@ -365,7 +364,7 @@ mod tests {
                 ("2026-11-23 09:00:00.123456", "2026-11-23T09:00:00.123456"),
                 ("294276-12-31 23:59:59.999999", "+294276-12-31T23:59:59.999999"),
                 ("4714-11-24 00:00:00 BC", "-4713-11-24T00:00:00"),
-                ("0001-12-31 23:59:59.999999 BC", "0000-12-31T23:59:59.999999"),
+                ("0001-12-31 23:59:59.999999 BC", "+0000-12-31T23:59:59.999999"),
                 ("infinity", "infinity"),
                 ("-infinity", "-infinity"),
             ],
