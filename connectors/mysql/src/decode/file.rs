@@ -37,7 +37,7 @@ impl<'a> Iterator for FileEvents<'a> {
         let at = self.at;
         let rest = self.bytes.get(at..).filter(|rest| !rest.is_empty())?;
         let event = Header::read(&mut Reader::new(rest, u32::try_from(at).unwrap_or(u32::MAX))).and_then(|header| {
-            rest.get(..header.size as usize).ok_or(DecodeError::Short { field: "event", at: self.bytes.len() })
+            rest.get(..header.size as usize).ok_or(DecodeError::Short { field: "its body", at: self.bytes.len() })
         });
         // Where an event ends is told by none but itself.
         self.at = event.as_ref().map_or(self.bytes.len(), |event| at + event.len());

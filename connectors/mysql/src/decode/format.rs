@@ -24,6 +24,8 @@ pub struct Format {
     pub created: u32,
     /// What stands behind every event.
     pub checksum: Checksum,
+    /// Whether MariaDB wrote the log.
+    pub is_mariadb: bool,
     /// Lengths of the fixed part of each type of event, from type 1.
     lengths: Box<[u8]>,
 }
@@ -63,13 +65,13 @@ impl Format {
         } else {
             (rest, Checksum::None)
         };
-        Ok(Self { server_version: name.into(), created, checksum, lengths: lengths.into() })
-    }
-
-    /// Whether MariaDB wrote the log.
-    #[must_use]
-    pub fn is_mariadb(&self) -> bool {
-        is_mariadb(&self.server_version)
+        Ok(Self {
+            server_version: name.into(),
+            created,
+            checksum,
+            is_mariadb: is_mariadb(name),
+            lengths: lengths.into(),
+        })
     }
 
     /// Length of the fixed part of an event of this type; `None` where the server does not know the type.
@@ -116,6 +118,8 @@ pub(super) fn verified<'a>(
 ) -> Result<&'a [u8], DecodeError> {
     match header.type_code {
         kind::FORMAT_DESCRIPTION => verified_format(header, bytes),
+        // Of logs too old for a format description.
+        kind::START_V3 => Ok(bytes),
         // A server makes one up before it has told a format, with a checksum or
         // without: MySQL and MariaDB differ, and it may belong to the log before.
         kind::ROTATE if header.is_artificial() || checksum.is_none() => Ok(match split(bytes) {

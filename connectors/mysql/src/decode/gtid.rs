@@ -307,7 +307,7 @@ pub struct MariadbGtid<'a> {
     pub completed: Option<Xid<'a>>,
     /// It is one half of an ALTER under `binlog_alter_two_phase`.
     pub alter: Option<AlterPhase>,
-    /// Number of engines in it besides the first, where told.
+    /// Number of engines in it besides the first, where told; 255 where it was not known yet.
     pub extra_engines: Option<u8>,
     /// The connection that wrote it (MariaDB 11.8 and later).
     pub thread_id: Option<u32>,

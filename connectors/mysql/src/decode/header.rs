@@ -134,7 +134,11 @@ impl Header {
     /// Where the event begins in its file, as far as the header tells.
     #[must_use]
     pub fn start(&self) -> Option<u32> {
-        if self.is_artificial() || self.end == 0 { None } else { Some(self.end.wrapping_sub(self.size)) }
+        if self.is_artificial() || self.end == 0 || self.type_code == kind::START_V3 {
+            None
+        } else {
+            Some(self.end.wrapping_sub(self.size))
+        }
     }
 }
 

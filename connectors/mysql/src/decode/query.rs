@@ -114,7 +114,7 @@ impl<'a> Query<'a> {
                     let length = variables.u8("catalog length")?;
                     variables.take("catalog", usize::from(length))?;
                 }
-                7 | 8 | 18 | 130 => skip(variables, 2)?,
+                7 | 8 | 18 => skip(variables, 2)?,
                 9 | 129 => skip(variables, 8)?,
                 11 => {
                     for field in ["invoker's user", "invoker's host"] {
@@ -134,6 +134,13 @@ impl<'a> Query<'a> {
                 13 | 128 => self.microseconds = Some(variables.u24("microseconds")?),
                 16 | 19 | 20 => skip(variables, 1)?,
                 17 => self.ddl_xid = Some(variables.u64("ddl xid")?),
+                130 => {
+                    /// The second half of an ALTER in two phases, which names the first.
+                    const NAMES_START: u8 = 0x4 | 0x8;
+                    if variables.u8("alter phase")? & NAMES_START != 0 {
+                        skip(variables, 8)?;
+                    }
+                }
                 131 => {
                     let count = variables.u8("number of collations")?;
                     variables.take("collations", usize::from(count) * 4)?;

@@ -62,6 +62,7 @@ pub struct TableMapEvent<'a> {
     /// The table's name.
     pub name: &'a str,
     body: &'a [u8],
+    is_mariadb: bool,
     /// What stands behind the names.
     shape: Reader<'a>,
 }
@@ -139,15 +140,15 @@ impl ColumnMap {
         }
     }
 
-    /// For which the log tells a sign (`is_numeric_type` of the servers).
+    /// For which the log tells a sign: the servers count years too.
     fn is_numeric(&self) -> bool {
         matches!(
             self.type_code,
-            t::TINY | t::SHORT | t::INT24 | t::LONG | t::LONGLONG | t::NEWDECIMAL | t::FLOAT | t::DOUBLE
+            t::TINY | t::SHORT | t::INT24 | t::LONG | t::LONGLONG | t::NEWDECIMAL | t::FLOAT | t::DOUBLE | t::YEAR
         )
     }
 
-    /// For which the log tells a charset (`is_character_type` of the servers; MySQL counts vectors).
+    /// For which MySQL's log tells a charset: vectors too.
     fn is_character(&self) -> bool {
         matches!(
             self.type_code,
@@ -162,6 +163,11 @@ impl ColumnMap {
                 | t::LONG_BLOB
                 | t::VECTOR
         )
+    }
+
+    /// For which MariaDB's log tells a charset: geometries too.
+    fn is_mariadb_character(&self) -> bool {
+        self.is_character() || self.type_code == t::GEOMETRY
     }
 
     fn is_labelled(&self) -> bool {
@@ -180,7 +186,7 @@ impl<'a> TableMapEvent<'a> {
         let length = reader.u8("table name length")?;
         let name = reader.text("table name", usize::from(length))?;
         reader.u8("end of the table name")?;
-        Ok(Self { table_id, schema, name, body, shape: reader })
+        Ok(Self { table_id, schema, name, body, is_mariadb: format.is_mariadb, shape: reader })
     }
 
     /// All of the event behind its header: equal bytes tell an equal table.
@@ -227,7 +233,8 @@ impl<'a> TableMapEvent<'a> {
             let field = reader.u8("metadata field")?;
             let at = reader.at();
             let value = reader.packed_bytes("metadata field")?;
-            table.read_optional(field, Reader::new(value, at))?;
+            let is_character = if self.is_mariadb { ColumnMap::is_mariadb_character } else { ColumnMap::is_character };
+            table.read_optional(field, Reader::new(value, at), is_character)?;
         }
         Ok(table)
     }
@@ -240,7 +247,12 @@ impl TableMap {
 
     /// One field of what `binlog_row_metadata` adds, by MySQL's
     /// `Table_map_event::Optional_metadata_field_type`.
-    fn read_optional(&mut self, field: u8, mut value: Reader<'_>) -> Result<(), DecodeError> {
+    fn read_optional(
+        &mut self,
+        field: u8,
+        mut value: Reader<'_>,
+        is_character: fn(&ColumnMap) -> bool,
+    ) -> Result<(), DecodeError> {
         match field {
             1 => {
                 let signs = value.rest();
@@ -250,8 +262,8 @@ impl TableMap {
                 }
                 self.has_signs = true;
             }
-            2 => self.read_default_collation(&mut value, ColumnMap::is_character)?,
-            3 => self.read_collations(&mut value, ColumnMap::is_character)?,
+            2 => self.read_default_collation(&mut value, is_character)?,
+            3 => self.read_collations(&mut value, is_character)?,
             4 => {
                 for column in &mut self.columns {
                     let length = value.packed_length("column name length")?;

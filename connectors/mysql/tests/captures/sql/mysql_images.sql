@@ -18,6 +18,8 @@ UPDATE wide SET c = JSON_SET(c, '$.name', 'short') WHERE id = 7;
 UPDATE wide SET c = JSON_REMOVE(JSON_ARRAY_INSERT(c, '$.list[1]', 9), '$.gone'), a = 2 WHERE id = 7;
 UPDATE wide SET c = JSON_SET(c, '$.name', 'x') WHERE id > 6;
 UPDATE wide SET a = 4 WHERE id = 8;
+INSERT INTO wide (id, c) VALUES (9, '{"name": "a long enough value", "list": [1, 2, 3], "gone": true}');
+UPDATE wide SET c = JSON_REMOVE(JSON_SET(JSON_SET(c, '$.list[0]', 9), '$.list[3]', 4), '$.gone') WHERE id = 9;
 CREATE TABLE two (id INT PRIMARY KEY, j1 JSON, n INT, j2 JSON);
 INSERT INTO two VALUES (1, '{"a": "a long enough value"}', 1, '{"b": "a long enough value"}');
 UPDATE two SET j2 = JSON_SET(j2, '$.b', 'y') WHERE id = 1;
