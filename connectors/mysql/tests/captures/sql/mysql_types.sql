@@ -11,6 +11,8 @@ CREATE TABLE texts (id INT PRIMARY KEY, c1 CHAR(3), c255 CHAR(255) CHARACTER SET
   tt TINYTEXT, mt MEDIUMTEXT CHARACTER SET ucs2, lb LONGBLOB, bl BLOB, e ENUM('a', 'b,c', 'é') , s SET('x', 'y', 'z') CHARACTER SET latin1, e2 ENUM('only') CHARACTER SET greek, j JSON, g GEOMETRY, p POINT NOT NULL SRID 4326, INVISIBLE_ONE INT INVISIBLE, gen INT GENERATED ALWAYS AS (id + 1) VIRTUAL);
 INSERT INTO texts (id, c1, c255, v, v1, v300, bin, vb, tt, mt, lb, bl, e, s, e2, j, g, p, INVISIBLE_ONE) VALUES (1, 'a', REPEAT('é', 255), STRING_TO_VECTOR('[1,2.5,-3]'), 'caf\u00e9', REPEAT('x', 300), 0x0102, REPEAT('b', 300), 'tiny', 'ucs', REPEAT('l', 700), '', 'b,c', 'x,z', 'only', '{"a": [1, 2.5, null, "é"], "b": {"c": true}}',
   ST_GeomFromText('LINESTRING(0 0,1 1)'), ST_SRID(POINT(1, 2), 4326), 77), (2, '', NULL, NULL, NULL, '', NULL, NULL, NULL, NULL, NULL, NULL, '', '', NULL, 'null', NULL, ST_SRID(POINT(0, 0), 4326), NULL);
+CREATE TABLE signs (d DATE, ts TIMESTAMP NULL, dt DATETIME(3), t TIME, e ENUM('a'), s SET('b'), b BIT(3), c CHAR(2), bl BLOB, j JSON, g GEOMETRY, v VECTOR(2), u INT UNSIGNED, m TINYTEXT CHARACTER SET latin7);
+INSERT INTO signs (u) VALUES (1);
 CREATE TABLE prefixed (a VARCHAR(50) CHARACTER SET latin1, b VARBINARY(50), c INT, PRIMARY KEY (c, a(5), b(7)));
 INSERT INTO prefixed VALUES ('abcdefgh', 'xyz', 1);
 CREATE TABLE manyvalued (id INT PRIMARY KEY, d JSON, n INT UNSIGNED, INDEX ((CAST(d->'$.z' AS UNSIGNED ARRAY))), INDEX ((n + 1)));
