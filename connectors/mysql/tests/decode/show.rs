@@ -23,16 +23,16 @@ pub(crate) fn whole(file: &[u8]) -> String {
             rows = 0;
             let name = type_name(header.type_code);
             write!(out, "{:indent$}{name} end={} flags={:#x}", "", header.end, header.flags, indent = depth * 2)
-                .unwrap();
+                .expect("memory");
             match event {
                 Event::FormatDescription => {
                     let format = decoder.format().expect("just read");
-                    write!(out, " {} {:?}", format.server_version, format.checksum).unwrap();
+                    write!(out, " {} {:?}", format.server_version, format.checksum).expect("memory");
                 }
                 Event::Query(query) => {
                     let kind = format!("{:?}", query.kind());
                     let kind = kind.split('(').next().unwrap_or_default();
-                    write!(out, " {kind} [{}]", query.statement.escape_ascii()).unwrap();
+                    write!(out, " {kind} [{}]", query.statement.escape_ascii()).expect("memory");
                     write!(
                         out,
                         " schema={} collation={:?} mode={:?} zone={:?} us={:?} xid={:?}",
@@ -43,9 +43,9 @@ pub(crate) fn whole(file: &[u8]) -> String {
                         query.microseconds,
                         query.ddl_xid
                     )
-                    .unwrap();
+                    .expect("memory");
                 }
-                Event::XaPrepare { one_phase, xid } => write!(out, " {xid} one_phase={one_phase}").unwrap(),
+                Event::XaPrepare { one_phase, xid } => write!(out, " {xid} one_phase={one_phase}").expect("memory"),
                 Event::Gtid(gtid) => write!(
                     out,
                     " {gtid} statements={} clock={}/{} at={:?}/{:?} length={:?} version={:?}/{:?} ticket={:?}",
@@ -59,8 +59,8 @@ pub(crate) fn whole(file: &[u8]) -> String {
                     gtid.original_server_version,
                     gtid.commit_group_ticket
                 )
-                .unwrap(),
-                Event::PreviousGtids(set) => write!(out, " {set}").unwrap(),
+                .expect("memory"),
+                Event::PreviousGtids(set) => write!(out, " {set}").expect("memory"),
                 Event::MariadbGtid(gtid) => {
                     write!(
                         out,
@@ -74,26 +74,29 @@ pub(crate) fn whole(file: &[u8]) -> String {
                         gtid.extra_engines,
                         gtid.thread_id
                     )
-                    .unwrap();
+                    .expect("memory");
                     for (phase, xid) in [("prepared", gtid.prepared), ("completed", gtid.completed)] {
                         if let Some(xid) = xid {
-                            write!(out, " {phase}={xid}").unwrap();
+                            write!(out, " {phase}={xid}").expect("memory");
                         }
                     }
                 }
                 Event::MariadbGtidList(list) => {
-                    list.iter().for_each(|gtid| write!(out, " {gtid}").unwrap());
+                    list.iter().for_each(|gtid| write!(out, " {gtid}").expect("memory"));
                 }
-                Event::RowsQuery { statement } => write!(out, " [{}]", statement.escape_ascii()).unwrap(),
-                Event::Rotate { file, position } => write!(out, " {file} {position}").unwrap(),
-                Event::BinlogCheckpoint { file } => write!(out, " {file}").unwrap(),
-                Event::Payload(payload) => write!(out, " uncompressed={:?}", payload.uncompressed_bytes).unwrap(),
+                Event::RowsQuery { statement } => write!(out, " [{}]", statement.escape_ascii()).expect("memory"),
+                Event::Rotate { file, position } => write!(out, " {file} {position}").expect("memory"),
+                Event::BinlogCheckpoint { file } => write!(out, " {file}").expect("memory"),
+                Event::Payload(payload) => {
+                    write!(out, " uncompressed={:?}", payload.uncompressed_bytes).expect("memory")
+                }
                 Event::Rows(rows) => {
-                    write!(out, " table={} flags={:#x} extra={:?}", rows.table_id, rows.flags, rows.extra).unwrap();
+                    write!(out, " table={} flags={:#x} extra={:?}", rows.table_id, rows.flags, rows.extra)
+                        .expect("memory");
                 }
-                Event::TableMap(map) => write!(out, " {}={}.{}", map.table_id, map.schema, map.name).unwrap(),
+                Event::TableMap(map) => write!(out, " {}={}.{}", map.table_id, map.schema, map.name).expect("memory"),
                 Event::Xid(_) | Event::Stop | Event::StatementContext | Event::Compressed(_) => {}
-                other => write!(out, " {other:?}").unwrap(),
+                other => write!(out, " {other:?}").expect("memory"),
             }
             out.push('\n');
         }
@@ -110,44 +113,44 @@ pub(crate) fn whole(file: &[u8]) -> String {
         }
     });
     if let Err(error) = end {
-        writeln!(out, "error: {error}").unwrap();
+        writeln!(out, "error: {error}").expect("memory");
     }
     out
 }
 
 fn show_table(table: &TableMap, out: &mut String) {
     let TableMap { primary_key, has_signs, has_names, columns, .. } = table;
-    writeln!(out, "    key={primary_key:?} signs={has_signs} names={has_names}").unwrap();
+    writeln!(out, "    key={primary_key:?} signs={has_signs} names={has_names}").expect("memory");
     for column in columns {
         let ColumnMap { type_code, metadata, nullable, unsigned, collation, name, labels, .. } = column;
         let name = name.as_deref().unwrap_or("?");
-        write!(out, "    {name}: type={type_code} metadata={metadata:#06x}").unwrap();
+        write!(out, "    {name}: type={type_code} metadata={metadata:#06x}").expect("memory");
         for (flag, text) in [(*nullable, " null"), (*unsigned, " unsigned"), (!column.visible, " invisible")] {
             out.push_str(if flag { text } else { "" });
         }
         if let Some(collation) = collation {
-            write!(out, " collation={collation}").unwrap();
+            write!(out, " collation={collation}").expect("memory");
         }
         if let Some(bytes) = column.most_bytes() {
-            write!(out, " bytes={bytes}").unwrap();
+            write!(out, " bytes={bytes}").expect("memory");
         }
         for (name, value) in [("geometry", column.geometry_type), ("dimension", column.vector_dimension)] {
             if let Some(value) = value {
-                write!(out, " {name}={value}").unwrap();
+                write!(out, " {name}={value}").expect("memory");
             }
         }
         for label in labels {
-            write!(out, " '{}'", label.escape_ascii()).unwrap();
+            write!(out, " '{}'", label.escape_ascii()).expect("memory");
         }
         out.push('\n');
     }
 }
 
 fn show_row(row: &SeenRow<'_>, out: &mut String) {
-    write!(out, "    {:?}", row.kind).unwrap();
+    write!(out, "    {:?}", row.kind).expect("memory");
     for (name, image) in [("before", row.before), ("after", row.after)] {
         let Some(image) = image else { continue };
-        write!(out, " {name}(").unwrap();
+        write!(out, " {name}(").expect("memory");
         let partial = if name == "after" { row.partial } else { &[] };
         show_image(row, image, partial, out);
         out.push(')');
@@ -166,7 +169,7 @@ fn show_image(row: &SeenRow<'_>, image: Row, partial: &[usize], out: &mut String
                 if partial.contains(&index) {
                     for diff in Diffs::new(value) {
                         let diff = diff.expect("a difference");
-                        write!(out, "<{:?} {} ", diff.kind, diff.path.escape_ascii()).unwrap();
+                        write!(out, "<{:?} {} ", diff.kind, diff.path.escape_ascii()).expect("memory");
                         show_bytes(diff.value, out);
                         out.push('>');
                     }
@@ -180,12 +183,12 @@ fn show_image(row: &SeenRow<'_>, image: Row, partial: &[usize], out: &mut String
 
 fn show_bytes(bytes: &[u8], out: &mut String) {
     if !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
-        write!(out, "'{}'", String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES)])).unwrap();
+        write!(out, "'{}'", String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES)])).expect("memory");
     } else {
-        bytes.iter().take(SHOWN_BYTES).for_each(|byte| write!(out, "{byte:02x}").unwrap());
+        bytes.iter().take(SHOWN_BYTES).for_each(|byte| write!(out, "{byte:02x}").expect("memory"));
     }
     if bytes.len() > SHOWN_BYTES {
-        write!(out, "..{}", bytes.len()).unwrap();
+        write!(out, "..{}", bytes.len()).expect("memory");
     }
 }
 
@@ -208,15 +211,16 @@ pub(crate) fn counts(file: &[u8]) -> String {
             tables.entry(name).or_default().1[row.kind as usize] += 1;
         }
     });
-    writeln!(out, "  server: {}", version.as_deref().unwrap_or("unknown")).unwrap();
+    writeln!(out, "  server: {}", version.as_deref().unwrap_or("unknown")).expect("memory");
     for (type_code, count) in events {
-        writeln!(out, "  {} ({type_code}): {count}", type_name(type_code)).unwrap();
+        writeln!(out, "  {} ({type_code}): {count}", type_name(type_code)).expect("memory");
     }
     for (name, (columns, [inserts, updates, deletes])) in tables {
-        writeln!(out, "  {name} ({columns} columns): {inserts} inserts, {updates} updates, {deletes} deletes").unwrap();
+        writeln!(out, "  {name} ({columns} columns): {inserts} inserts, {updates} updates, {deletes} deletes")
+            .expect("memory");
     }
     if let Err(error) = end {
-        writeln!(out, "  error: {error}").unwrap();
+        writeln!(out, "  error: {error}").expect("memory");
     }
     out
 }
