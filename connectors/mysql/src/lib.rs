@@ -1,0 +1,3 @@
+//! MySQL and MariaDB as a source: the binary log.
+
+pub mod decode;
