@@ -1,0 +1,3 @@
+//! The binary log's bytes as typed events.
+
+pub mod table_map;
