@@ -17,7 +17,7 @@ use crate::session::TextRow;
 use crate::url::{ConnectUrl, Host, SslMode};
 
 pub(crate) use grants::Grants;
-pub(crate) use server::{LogFile, Server};
+pub(crate) use server::{LogFile, LogStatus, Server};
 pub(crate) use tables::{ColumnFacts, ForeignKey, Key, TableFacts};
 
 /// What makes answers the same on every server: no mode that changes how SQL is read, times in UTC.
@@ -87,7 +87,9 @@ async fn connect(url: &ConnectUrl, host: &Host, program: &str) -> Result<Conn, S
     let ssl = if wants_tls { Some(ssl_options(url)?) } else { None };
     match open(options(url, host, program, ssl), url, host).await? {
         Ok(conn) => Ok(conn),
-        Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer)) if url.ssl_mode == SslMode::Preferred => {
+        Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer))
+            if url.ssl_mode == SslMode::Preferred =>
+        {
             open(options(url, host, program, None), url, host).await?.map_err(|e| of_connect(e, host))
         }
         Err(error) => Err(of_connect(error, host)),

@@ -85,7 +85,20 @@ pub(crate) fn of_server(told: ServerError, what: &str) -> SourceError {
         // MariaDB: another dump came under our server id.
         4052 => return same_server_id(what).because(told),
         // Too many connections, of all or of ours; out of memory or threads; shutting down, offline, killed; networks; locks.
-        1040 | 1203 | 1226 | 1037 | 1038 | 1041 | 1135 | 1053 | 3032 | 1927 | 3169 | 1317 | 1158..=1161 | 1205
+        1040
+        | 1203
+        | 1226
+        | 1037
+        | 1038
+        | 1041
+        | 1135
+        | 1053
+        | 3032
+        | 1927
+        | 3169
+        | 1317
+        | 1158..=1161
+        | 1205
         | 1213 => failure(Unreachable, "FV-1120", format!("{what}: the server cannot serve us now")),
         1153 => failure(Refused, "FV-1206", format!("{what}: a packet is larger than the server allows"))
             .hint("Raise `max_allowed_packet` on the server."),
@@ -148,8 +161,9 @@ pub(crate) fn ahead(what: impl Into<String>) -> SourceError {
 }
 
 fn same_server_id(what: &str) -> SourceError {
-    failure(SourceErrorKind::Busy, "FV-1313", format!("{what}: somebody else reads the log under our server id"))
-        .hint("Two readers under one id end each other for ever. Another Figvine reads it, or configure another `server_id`.")
+    failure(SourceErrorKind::Busy, "FV-1313", format!("{what}: somebody else reads the log under our server id")).hint(
+        "Two readers under one id end each other for ever. Another Figvine reads it, or configure another `server_id`.",
+    )
 }
 
 /// The privilege that messages 1227, 1142 and 1143 name: `(at least one of) the SUPER privilege(s)`, `SELECT command denied`.
@@ -173,7 +187,9 @@ pub(crate) fn of_query(error: mysql_async::Error, what: &str) -> SourceError {
         error if error.is_fatal() => {
             failure(SourceErrorKind::Unreachable, "FV-1100", format!("{what}: the connection failed")).because(error)
         }
-        error => failure(SourceErrorKind::Refused, "FV-1209", format!("{what}: the answer cannot be read")).because(error),
+        error => {
+            failure(SourceErrorKind::Refused, "FV-1209", format!("{what}: the answer cannot be read")).because(error)
+        }
     }
 }
 
@@ -185,4 +201,76 @@ pub(crate) fn of_io(error: std::io::Error, what: &str) -> SourceError {
 /// An answer that is not of the protocol.
 pub(crate) fn garbled(what: &str) -> SourceError {
     failure(SourceErrorKind::Unreachable, "FV-1122", format!("{what} is not as the protocol says"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(code: u16, message: &str) -> SourceError {
+        of_server(ServerError { code, state: "HY000".into(), message: message.into() }, "reading the log")
+    }
+
+    #[test]
+    fn an_error_packet_is_read_with_and_without_a_state() {
+        let error = ServerError::read(b"\xff\x15\x04#28000Access denied");
+        assert_eq!(error.to_string(), "error 1045 (28000): Access denied");
+        assert_eq!(
+            ServerError::read(b"\xff\x10\x04Too many connections").to_string(),
+            "error 1040: Too many connections"
+        );
+        for broken in [&b""[..], b"\xff", b"\xff\x01", b"\xff\x01\x00#28"] {
+            let _ = ServerError::read(broken);
+        }
+    }
+
+    #[test]
+    fn the_one_error_of_dumps_is_told_apart_by_its_text() {
+        use SourceErrorKind::{Busy, PositionLost, Refused};
+        for (message, code, kind) in [
+            ("Could not find first log file name in binary log index file", "FV-1301", PositionLost),
+            ("Cannot replicate because the source purged required binary logs.", "FV-1301", PositionLost),
+            (
+                "The slave is connecting using CHANGE MASTER TO MASTER_AUTO_POSITION = 1, but the master has purged binary logs containing GTIDs that the slave requires.",
+                "FV-1301",
+                PositionLost,
+            ),
+            ("Slave has more GTIDs than the master has, using the master's SERVER_UUID.", "FV-1303", PositionLost),
+            (
+                "Error: connecting slave requested to start from GTID 0-1-9, which is not in the master's binlog",
+                "FV-1303",
+                PositionLost,
+            ),
+            (
+                "Client requested master to start replication from impossible position; the first event 'b.1' at 9",
+                "FV-1304",
+                PositionLost,
+            ),
+            ("bogus data in log event; the first event 'b.1' at 9", "FV-1305", PositionLost),
+            ("log event entry exceeded max_allowed_packet; Increase max_allowed_packet on master", "FV-1206", Refused),
+            (
+                "A replica with the same server_uuid/server_id as this replica has connected to the source",
+                "FV-1313",
+                Busy,
+            ),
+            ("Binary log is not open", "FV-1202", Refused),
+            ("something new", "FV-1209", Refused),
+        ] {
+            let error = told(1236, message);
+            assert_eq!((error.code, error.kind), (code, kind), "{message}");
+            assert!(error.source.is_some());
+        }
+    }
+
+    #[test]
+    fn a_missing_privilege_is_named() {
+        let error = told(
+            1227,
+            "Access denied; you need (at least one of) the REPLICATION SLAVE privilege(s) for this operation",
+        );
+        assert_eq!(error.what, "reading the log: the user lacks the privilege REPLICATION SLAVE");
+        let error = told(1142, "SELECT command denied to user 'fig'@'localhost' for table `shop`.`orders`");
+        assert_eq!(error.what, "reading the log: the user lacks the privilege SELECT");
+        assert_eq!(told(1227, "Zugriff verweigert").code, "FV-1201");
+    }
 }

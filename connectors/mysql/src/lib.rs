@@ -25,13 +25,13 @@ pub mod gtid;
 pub mod position;
 pub mod url;
 
-#[expect(dead_code, reason = "the connector that calls these is not there yet")]
+#[expect(dead_code, unused_imports, reason = "the connector that calls these is not there yet")]
 mod catalogue;
 #[expect(dead_code, reason = "the connector that calls these is not there yet")]
 mod check;
 mod dial;
 mod error;
-#[expect(dead_code, reason = "the connector that calls these is not there yet")]
+#[expect(dead_code, unused_imports, reason = "the connector that calls these is not there yet")]
 mod session;
 #[expect(dead_code, reason = "the connector that calls these is not there yet")]
 mod start;

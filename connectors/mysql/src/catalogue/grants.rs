@@ -29,7 +29,7 @@ struct Scope {
 
 impl Grants {
     /// Reads lines of SHOW GRANTS. `user` is what CURRENT_USER() says.
-    fn read<'a>(user: &str, lines: impl Iterator<Item = &'a str>) -> Self {
+    pub(crate) fn read<'a>(user: &str, lines: impl Iterator<Item = &'a str>) -> Self {
         let (name, host) = user.rsplit_once('@').unwrap_or((user, "%"));
         let quoted = |part: &str| format!("'{}'", part.replace('\\', "\\\\").replace('\'', "''"));
         let mut grants = Self { user: format!("{}@{}", quoted(name), quoted(host)), ..Self::default() };

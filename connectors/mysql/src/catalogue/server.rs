@@ -68,6 +68,11 @@ impl Server {
         Self { flavour, version: (number(), number(), number()), version_text, settings }
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests(version: &str, settings: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self::new(version.into(), settings.into_iter().collect())
+    }
+
     /// A global setting; `None` where the server does not have it.
     pub(crate) fn setting(&self, name: &str) -> Option<&str> {
         self.settings.get(name).map(String::as_str)

@@ -101,7 +101,8 @@ impl Catalogue {
             let all = indexes.get(&(schema.to_owned(), table.to_owned()))?;
             let of = |name: &str| all.get(name).cloned().flatten();
             let primary = of("PRIMARY").map(|columns| Key { columns, is_primary: true });
-            let unique = || all.values().flatten().next().map(|columns| Key { columns: columns.clone(), is_primary: false });
+            let unique =
+                || all.values().flatten().next().map(|columns| Key { columns: columns.clone(), is_primary: false });
             primary.or_else(unique)
         };
         let sql = format!(

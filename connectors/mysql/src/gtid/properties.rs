@@ -106,12 +106,10 @@ fn the_binary_form_is_the_one_in_previous_gtids_events() {
                   aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 02 62 0100000000000000 0300000000000000 0400000000000000 \
                   aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0e 7461675f6f6e65 0100000000000000 0500000000000000 0600000000000000 \
                   bbbbbbbbaaaaaaaaaaaaaaaaaaaaaaaa 00 0100000000000000 0100000000000000 0200000000000000";
-    let classic = "0100000000000000 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0100000000000000 0700000000000000 0900000000000000";
+    let classic =
+        "0100000000000000 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 0100000000000000 0700000000000000 0900000000000000";
     for (hex, text) in [
-        (
-            tagged,
-            "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:7-8:b:3:tag_one:5,bbbbbbbb-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1",
-        ),
+        (tagged, "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:7-8:b:3:tag_one:5,bbbbbbbb-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1"),
         (classic, "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:7-8"),
     ] {
         let digits: Vec<u8> = hex.bytes().filter(|b| !b.is_ascii_whitespace()).collect();

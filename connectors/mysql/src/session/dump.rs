@@ -87,9 +87,11 @@ impl Session {
             Place::MariaDb(_) => self.command(0x12, &dump(request.server_id, "", 4)).await,
             Place::File { file, position, .. } => {
                 let position = u32::try_from(*position).map_err(|_| {
-                    let what = format!("{file}:{position} lies behind the first 4 GiB of its file, where no dump can begin");
-                    failure(SourceErrorKind::PositionLost, "FV-1306", what)
-                        .hint("Read by GTID, or lower `max_binlog_size` and split the transactions that make such files.")
+                    let what =
+                        format!("{file}:{position} lies behind the first 4 GiB of its file, where no dump can begin");
+                    failure(SourceErrorKind::PositionLost, "FV-1306", what).hint(
+                        "Read by GTID, or lower `max_binlog_size` and split the transactions that make such files.",
+                    )
                 })?;
                 self.command(0x12, &dump(request.server_id, file, position)).await
             }

@@ -146,11 +146,7 @@ enum Front {
 }
 
 impl Connection {
-    async fn run(
-        mut self,
-        chunks: mpsc::Sender<Chunk>,
-        mut left: oneshot::Receiver<()>,
-    ) -> Result<(), SourceError> {
+    async fn run(mut self, chunks: mpsc::Sender<Chunk>, mut left: oneshot::Receiver<()>) -> Result<(), SourceError> {
         let mut ended = None;
         let mut deadline = None;
         let mut ready: Option<Chunk> = None;
