@@ -104,6 +104,19 @@ impl<'a> Rows<'a> {
         self.flags & rows_flag::STATEMENT_END != 0
     }
 
+    /// There are no rows: MySQL ends a statement so whose last rows were not logged, by a table id of no table.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.remaining() == 0 && !self.is_bare()
+    }
+
+    /// Images without any column take no byte. The servers write one such row
+    /// in an event and no more, since they count rows by their bytes too.
+    fn is_bare(&self) -> bool {
+        let mut bits = [self.before, self.after].into_iter().flatten().flatten();
+        self.columns > 0 && !self.is_partial && self.rows.remaining() == 0 && bits.all(|bits| *bits == 0)
+    }
+
     /// The rows, to be read one by one.
     ///
     /// # Errors
@@ -118,9 +131,6 @@ impl<'a> Rows<'a> {
         }
         let image = |present| Image::of(present, self.columns);
         let (before, after) = (self.before.map(image), self.after.map(image));
-        // Images without any column take no byte. The servers write one such row
-        // in an event and no more, since they count rows by their bytes too.
-        let is_bare = before.iter().chain(&after).all(|image| image.present == 0) && !self.is_partial;
         Ok(RowReader {
             table,
             rows: self.rows.clone(),
@@ -128,7 +138,7 @@ impl<'a> Rows<'a> {
             after,
             is_partial: self.is_partial,
             partial: Vec::new(),
-            is_bare_row_due: is_bare && self.columns > 0 && self.rows.remaining() == 0,
+            is_bare_row_due: self.is_bare(),
             has_failed: false,
         })
     }
