@@ -113,8 +113,11 @@ impl<'a> Rows<'a> {
     /// Images without any column take no byte. The servers write one such row
     /// in an event and no more, since they count rows by their bytes too.
     fn is_bare(&self) -> bool {
-        let mut bits = [self.before, self.after].into_iter().flatten().flatten();
-        self.columns > 0 && !self.is_partial && self.rows.remaining() == 0 && bits.all(|bits| *bits == 0)
+        let mut images = [self.before, self.after].into_iter().flatten();
+        self.columns > 0
+            && !self.is_partial
+            && self.rows.remaining() == 0
+            && images.all(|bits| Image::of(bits, self.columns).present == 0)
     }
 
     /// The rows, to be read one by one.
@@ -155,7 +158,10 @@ struct Image<'a> {
 
 impl<'a> Image<'a> {
     fn of(bits: &'a [u8], columns: usize) -> Self {
-        let present = (0..columns).filter(|column| bit(bits, *column)).count();
+        // What stands in the last byte beyond the columns is no column's, and may be set.
+        let (whole, last) = bits.split_at_checked(columns / 8).unwrap_or((bits, &[]));
+        let last = last.first().copied().unwrap_or(0) & !(u8::MAX << (columns % 8));
+        let present = whole.iter().chain(&[last]).map(|byte| byte.count_ones() as usize).sum();
         Self { bits, present, is_full: present == columns }
     }
 }
