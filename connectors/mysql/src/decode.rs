@@ -187,6 +187,15 @@ impl Decoder {
             .map_err(|reason| EventError { type_code: header.type_code, at: header.start(), reason })
     }
 
+    /// Length of what stands behind each event now, in bytes.
+    #[must_use]
+    pub fn checksum_bytes(&self) -> usize {
+        match self.format.as_ref().map(|format| format.checksum) {
+            Some(Checksum::Crc32) => format::CHECKSUM_BYTES,
+            _ => 0,
+        }
+    }
+
     fn checked<'a>(&mut self, header: &Header, bytes: &'a [u8], base: u32) -> Result<Event<'a>, DecodeError> {
         let checksum = self.format.as_ref().map(|format| format.checksum);
         let bytes = format::verified(header, bytes, checksum)?;
@@ -328,16 +337,4 @@ fn heartbeat<'a>(reader: &mut Reader<'a>) -> Result<Event<'a>, DecodeError> {
         }
     }
     Ok(Event::Heartbeat { file, position })
-}
-
-/// Whether events end with a checksum, for those who cut a stream themselves.
-impl Decoder {
-    /// Length of what stands behind each event now, in bytes.
-    #[must_use]
-    pub fn checksum_bytes(&self) -> usize {
-        match self.format.as_ref().map(|format| format.checksum) {
-            Some(Checksum::Crc32) => format::CHECKSUM_BYTES,
-            _ => 0,
-        }
-    }
 }

@@ -6,6 +6,9 @@ use super::reader::{DecodeError, Reader};
 /// Length of the checksum behind an event.
 pub(super) const CHECKSUM_BYTES: usize = 4;
 
+/// The algorithm that is none.
+const ALGORITHM_NONE: u8 = 0;
+
 /// What stands behind every event of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
@@ -55,7 +58,7 @@ impl Format {
                 return Err(DecodeError::Short { field: "checksum algorithm", at: reader.at() as usize });
             };
             let checksum = match algorithm {
-                0 => Checksum::None,
+                &ALGORITHM_NONE => Checksum::None,
                 1 => Checksum::Crc32,
                 other => {
                     return Err(DecodeError::Unsupported { what: "checksum algorithm", value: u64::from(*other) });
@@ -146,7 +149,9 @@ fn split(bytes: &[u8]) -> Option<(&[u8], u32)> {
 }
 
 /// The checksum of a format description is computed as if the log were closed.
-/// The bytes are returned whole: that it has a checksum is told inside.
+/// Where events have none, neither may this one's hold: a server that takes the
+/// checksums off, or that begins in the middle of a file, changes the event and
+/// not the checksum. The bytes are returned whole: that it has one is told inside.
 fn verified_format<'a>(header: &Header, bytes: &'a [u8]) -> Result<&'a [u8], DecodeError> {
     const FLAGS_AT: usize = HEADER_BYTES - 2;
     let version = bytes.get(HEADER_BYTES + 2..HEADER_BYTES + 52).unwrap_or_default();
@@ -164,6 +169,7 @@ fn verified_format<'a>(header: &Header, bytes: &'a [u8]) -> Result<&'a [u8], Dec
     hasher.update(behind.get(2..).unwrap_or_default());
     match hasher.finalize() {
         found if found == told => Ok(bytes),
+        _ if body.last() == Some(&ALGORITHM_NONE) => Ok(bytes),
         found => Err(DecodeError::Checksum { told, found }),
     }
 }

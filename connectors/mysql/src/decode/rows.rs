@@ -104,6 +104,22 @@ impl<'a> Rows<'a> {
         self.flags & rows_flag::STATEMENT_END != 0
     }
 
+    /// There are no rows: MySQL ends a statement so whose last rows were not logged, by a table id of no table.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.remaining() == 0 && !self.is_bare()
+    }
+
+    /// Images without any column take no byte. The servers write one such row
+    /// in an event and no more, since they count rows by their bytes too.
+    fn is_bare(&self) -> bool {
+        let mut images = [self.before, self.after].into_iter().flatten();
+        self.columns > 0
+            && !self.is_partial
+            && self.rows.remaining() == 0
+            && images.all(|bits| Image::of(bits, self.columns).present == 0)
+    }
+
     /// The rows, to be read one by one.
     ///
     /// # Errors
@@ -118,9 +134,6 @@ impl<'a> Rows<'a> {
         }
         let image = |present| Image::of(present, self.columns);
         let (before, after) = (self.before.map(image), self.after.map(image));
-        // Images without any column take no byte. The servers write one such row
-        // in an event and no more, since they count rows by their bytes too.
-        let is_bare = before.iter().chain(&after).all(|image| image.present == 0) && !self.is_partial;
         Ok(RowReader {
             table,
             rows: self.rows.clone(),
@@ -128,7 +141,7 @@ impl<'a> Rows<'a> {
             after,
             is_partial: self.is_partial,
             partial: Vec::new(),
-            is_bare_row_due: is_bare && self.columns > 0 && self.rows.remaining() == 0,
+            is_bare_row_due: self.is_bare(),
             has_failed: false,
         })
     }
@@ -145,7 +158,10 @@ struct Image<'a> {
 
 impl<'a> Image<'a> {
     fn of(bits: &'a [u8], columns: usize) -> Self {
-        let present = (0..columns).filter(|column| bit(bits, *column)).count();
+        // What stands in the last byte beyond the columns is no column's, and may be set.
+        let (whole, last) = bits.split_at_checked(columns / 8).unwrap_or((bits, &[]));
+        let last = last.first().copied().unwrap_or(0) & !(u8::MAX << (columns % 8));
+        let present = whole.iter().chain(&[last]).map(|byte| byte.count_ones() as usize).sum();
         Self { bits, present, is_full: present == columns }
     }
 }

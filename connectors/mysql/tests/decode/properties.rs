@@ -6,6 +6,7 @@ use figvine_change::{Cell, Row};
 use figvine_mysql::decode::file::FileEvents;
 use figvine_mysql::decode::header::{HEADER_BYTES, kind};
 use figvine_mysql::decode::partial_json::Diffs;
+use figvine_mysql::decode::reader::DecodeError;
 use figvine_mysql::decode::table_map::TableMap;
 use figvine_mysql::decode::{Decoder, Event};
 use proptest::prelude::*;
@@ -247,6 +248,141 @@ fn ranges_count_from_where_the_event_stands() {
         }
     }
     panic!("no rows");
+}
+
+/// The events of a capture, with where they stand.
+fn events(name: &str) -> Vec<&'static [u8]> {
+    FileEvents::new(capture(name)).expect("a log").map(|event| event.expect("an event").1).collect()
+}
+
+#[test]
+fn a_log_that_goes_on_with_or_without_checksums_is_read() {
+    let mut decoder = Decoder::new();
+    for name in ["mysql_crud", "mysql_unchecked", "mysql_payload", "mariadb_unchecked", "mariadb_crud"] {
+        for event in events(name) {
+            decoder.event(event, 0).expect(name);
+        }
+        assert_eq!(decoder.checksum_bytes(), if name.ends_with("unchecked") { 0 } else { 4 });
+    }
+}
+
+#[test]
+fn a_format_whose_checksums_the_server_took_off_needs_none_of_its_own() {
+    let mut format = events("mysql_crud")[0].to_vec();
+    let end = format.len() - 5;
+    format[end] = 0;
+    let mut decoder = Decoder::new();
+    decoder.event(&format, 0).expect("a format");
+    assert_eq!(decoder.checksum_bytes(), 0);
+    format[end] = 1;
+    format[30] ^= 1;
+    assert!(matches!(Decoder::new().event(&format, 0).expect_err("damaged").reason, DecodeError::Checksum { .. }));
+}
+
+/// A payload of these bytes.
+fn payload(is_compressed: bool, bytes: &[u8], told: usize) -> Vec<u8> {
+    let (algorithm, bytes) = if is_compressed {
+        (&[2, 1, 0][..], zstd::encode_all(bytes, 3).expect("compressed"))
+    } else {
+        (&[2, 3, 252, 255, 0][..], bytes.to_vec())
+    };
+    let told = u16::try_from(told).expect("short").to_le_bytes();
+    let size = u16::try_from(bytes.len()).expect("short").to_le_bytes();
+    // A field of a newer server stands among the known.
+    event(
+        kind::TRANSACTION_PAYLOAD,
+        0,
+        &[algorithm, &[3, 3, 252], &told, &[9, 1, 7, 1, 3, 252], &size, &[0], &bytes].concat(),
+    )
+}
+
+/// The types of its events, and why it ends.
+fn inside(payload: &[u8]) -> (Vec<u8>, Option<String>) {
+    let decoder = decoder("mysql_crud");
+    let Event::Payload(payload) = decoder.inner(payload, 0).expect("readable").1 else { panic!("a payload") };
+    let (mut events, mut types, mut buffer) = (payload.events().expect("memory"), Vec::new(), Vec::new());
+    loop {
+        match events.append_next(&mut buffer) {
+            Ok(Some(header)) => types.push(header.type_code),
+            Ok(None) => return (types, None),
+            Err(error) => return (types, Some(error.to_string())),
+        }
+    }
+}
+
+#[test]
+fn payloads_are_read_event_by_event_and_refused_where_they_are_damaged() {
+    let two = [event(kind::XID, 0, &[1; 8]), event(kind::QUERY, 0, &[0; 700])].concat();
+    for is_compressed in [true, false] {
+        assert_eq!(inside(&payload(is_compressed, &two, two.len())), (vec![16, 2], None));
+        let (types, error) = inside(&payload(is_compressed, &two, two.len() + 1));
+        assert_eq!(types, [16, 2]);
+        assert!(error.expect("an error").ends_with("it is shorter than told"));
+        let (types, error) = inside(&payload(is_compressed, &two, two.len() - 1));
+        assert_eq!(types, [16]);
+        assert!(error.expect("an error").ends_with("it is longer than told"));
+        let (types, error) = inside(&payload(is_compressed, &two[..two.len() - 1], two.len()));
+        assert_eq!(types, [16]);
+        assert!(error.expect("an error").ends_with("it ends inside an event"));
+        let nested = payload(is_compressed, &two, two.len());
+        let (types, error) = inside(&payload(is_compressed, &nested, nested.len()));
+        assert_eq!(
+            (types, error.expect("an error").as_str()),
+            (vec![], "event in a payload, of type 40 is not supported")
+        );
+    }
+}
+
+#[test]
+fn compressed_events_of_all_types_become_plain_ones() {
+    use std::io::Write as _;
+
+    let decoder = decoder("mariadb_compressed");
+    for (type_code, plain_code, fixed) in [
+        (166_u8, 23_u8, &b"\x07\0\0\0\0\0\x01\0\x01\xff"[..]),
+        (167, 24, b"\x07\0\0\0\0\0\x01\0\x01\xff\xff"),
+        (168, 25, b"\x07\0\0\0\0\0\x01\0\x01\xff"),
+        (169, 30, b"\x07\0\0\0\0\0\x01\0\x03\0x\x01\xff"),
+        (170, 31, b"\x07\0\0\0\0\0\x01\0\x02\0\x01\xff\xff"),
+        (171, 32, b"\x07\0\0\0\0\0\x01\0\x02\0\x01\xff"),
+        (165, 2, b"\x01\0\0\0\0\0\0\0\x01\0\0\0\0s\0"),
+    ] {
+        let rows = [7; 300];
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(&rows).expect("memory");
+        let compressed = encoder.finish().expect("memory");
+        let expand = |length: [u8; 2]| {
+            let bytes = event(type_code, 0, &[fixed, &[0x82], &length, &compressed].concat());
+            let Ok((_, Event::Compressed(compressed))) = decoder.inner(&bytes, 0) else { panic!("{type_code}") };
+            let mut out = b"before".to_vec();
+            let result = compressed.append_expanded(&mut out);
+            (out, result)
+        };
+        let (out, result) = expand(300_u16.to_be_bytes());
+        assert_eq!(result, Ok(()));
+        assert_eq!(out, [&b"before"[..], &event(plain_code, 0, &[fixed, &rows].concat())].concat());
+        for wrong in [299_u16, 301] {
+            let (out, result) = expand(wrong.to_be_bytes());
+            assert!(result.is_err() && out == b"before");
+        }
+    }
+}
+
+#[test]
+fn a_load_of_a_file_is_told_from_other_statements() {
+    let body = [&b"\x05\0\0\0\0\0\0\0\x01\0\0\0\0"[..], &[0; 13], b"s\0LOAD DATA INFILE 'x' INTO TABLE t"].concat();
+    let bytes = event(kind::EXECUTE_LOAD_QUERY, 0, &body);
+    let decoder = decoder("mysql_crud");
+    let Event::Query(query) = decoder.inner(&bytes, 0).expect("readable").1 else { panic!("a statement") };
+    assert!(query.is_load && query.schema == b"s" && query.statement.starts_with(b"LOAD DATA"));
+}
+
+#[test]
+fn an_event_that_ends_a_statement_without_rows_is_empty() {
+    let decoder = decoder("mysql_crud");
+    let bytes = event(kind::DELETE_ROWS, 0, b"\xff\xff\xff\xff\xff\xff\x01\0\x02\0\0");
+    let Event::Rows(rows) = decoder.inner(&bytes, 0).expect("readable").1 else { panic!("rows") };
+    assert!(rows.is_empty() && rows.ends_statement());
 }
 
 proptest! {

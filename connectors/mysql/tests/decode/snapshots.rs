@@ -3,7 +3,8 @@
 use crate::show;
 
 /// What `tests/captures/record` wrote.
-pub(crate) const CAPTURES: [(&str, &[u8]); 9] = [
+pub(crate) const CAPTURES: [(&str, &[u8]); 10] = [
+    ("mariadb118_crud", include_bytes!("../captures/mariadb118_crud.binlog")),
     ("mariadb_compressed", include_bytes!("../captures/mariadb_compressed.binlog")),
     ("mariadb_crud", include_bytes!("../captures/mariadb_crud.binlog")),
     ("mariadb_types", include_bytes!("../captures/mariadb_types.binlog")),

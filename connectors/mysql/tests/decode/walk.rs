@@ -102,7 +102,7 @@ impl Walk {
                 visit(Seen::Table(&table));
                 self.tables.insert(map.table_id, table);
             }
-            Event::Rows(rows) => {
+            Event::Rows(rows) if !rows.is_empty() => {
                 let Some(table) = self.tables.get(&rows.table_id) else {
                     return Err(format!("rows of table {}, whose shape was not told", rows.table_id));
                 };

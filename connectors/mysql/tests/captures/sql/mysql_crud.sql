@@ -28,3 +28,8 @@ SET SESSION binlog_format = 'STATEMENT';
 SET NAMES latin1; SET SESSION sql_mode = 'ANSI_QUOTES'; SET SESSION time_zone = '+05:00'; SET timestamp = 1700000000.25;
 INSERT INTO orders (id, customer, total, note) VALUES (40, CONCAT('s', @u := 7), RAND(), NOW(6));
 CREATE TABLE copied SELECT id, customer FROM orders WHERE id < 12;
+SET SESSION binlog_format = 'ROW';
+CREATE TABLE parted (id INT PRIMARY KEY, v INT) PARTITION BY HASH (id) PARTITIONS 3;
+INSERT INTO parted VALUES (1, 1);
+UPDATE parted SET id = 2 WHERE id = 1;
+DELETE FROM parted;
