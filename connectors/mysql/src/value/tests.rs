@@ -107,7 +107,7 @@ fn what_is_not_known_is_refused_with_its_name() {
     let options = ValueOptions::default();
     assert_eq!(
         shown(&column(200), None, &options, b"a"),
-        "not a value of type type 200: is of a type that is not known here"
+        "not a value of type of code 200: is of a type that is not known here"
     );
     let text = ColumnMap { collation: Some(100_000), ..column(kind::VARCHAR) };
     assert_eq!(
