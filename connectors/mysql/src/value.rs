@@ -326,7 +326,7 @@ pub fn type_name(column: &ColumnMap, declared: Option<&Declared>, charsets: &Cha
             };
             choose(&format!("{size}blob{compressed}"), &format!("{size}text{compressed}"))
         }
-        code => format!("type {code}"),
+        code => format!("of code {code}"),
     }
 }
 

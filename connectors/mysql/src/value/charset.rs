@@ -133,15 +133,22 @@ impl Charset {
             // A label or name in the set `binary` is text all the same.
             Form::Utf8 | Form::Binary => each(std::str::from_utf8(raw).map_err(|_| INVALID)?),
             Form::Ascii => each(ascii(raw).ok_or(INVALID)?),
-            Form::Single(_) | Form::Multi(_) if raw.is_ascii() => each(ascii(raw).ok_or(INVALID)?),
             Form::Single(upper) => {
-                for &byte in raw {
-                    match usize::from(byte).checked_sub(0x80) {
-                        None => one(char::from(byte), &mut each),
-                        Some(index) => one(entry(u32::from(upper.get(index).copied().unwrap_or_default()))?, &mut each),
+                let mut rest = raw;
+                loop {
+                    // Most text is ASCII for the most part.
+                    let plain = rest.iter().take_while(|byte| byte.is_ascii()).count();
+                    let (plain, tail) = rest.split_at_checked(plain).ok_or(INVALID)?;
+                    if !plain.is_empty() {
+                        each(std::str::from_utf8(plain).map_err(|_| INVALID)?);
                     }
+                    let Some((&byte, tail)) = tail.split_first() else { break };
+                    let unit = upper.get(usize::from(byte & 0x7f)).copied().unwrap_or_default();
+                    one(entry(u32::from(unit))?, &mut each);
+                    rest = tail;
                 }
             }
+            Form::Multi(_) if raw.is_ascii() => each(std::str::from_utf8(raw).map_err(|_| INVALID)?),
             Form::Swe7 => {
                 for &byte in raw {
                     match single::SWE7.iter().find(|(code, _)| *code == byte) {

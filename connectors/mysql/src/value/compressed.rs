@@ -33,7 +33,7 @@ pub(super) fn expand(raw: &[u8], max: usize, write: impl FnOnce(&[u8]) -> Outcom
     if length > max || length > stream.len().saturating_mul(MAX_RATIO) {
         return Err("says a length that cannot be");
     }
-    let mut content = Vec::with_capacity(length);
+    let mut content = Vec::with_capacity(length.min(0x1_0000));
     // One byte more tells a stream that goes on.
     let limit = length as u64 + 1;
     let read = if header & 8 == 0 {

@@ -39,18 +39,17 @@ pub(super) fn push_decimal(raw: &[u8], shape: Shape, out: &mut Vec<u8>) -> Outco
         return Err(WRONG);
     }
     let negative = raw.first().is_some_and(|&byte| byte & 0x80 == 0);
-    // Two groups of at most eight left-over digits more than the 65 never stand side by side.
-    let mut digits = [b'0'; MAX_DIGITS + 9];
+    let mut digits = [b'0'; MAX_DIGITS];
     let mut filled = 0;
     let mut rest = raw;
     let mut first = true;
     let whole = shape.precision - shape.scale;
-    let groups = (whole % 9 > 0)
-        .then_some(whole % 9)
+    let some = |digits: usize| (digits > 0).then_some(digits);
+    let groups = some(whole % 9)
         .into_iter()
         .chain(std::iter::repeat_n(9, whole / 9))
         .chain(std::iter::repeat_n(9, shape.scale / 9))
-        .chain((shape.scale % 9 > 0).then_some(shape.scale % 9));
+        .chain(some(shape.scale % 9));
     for group in groups {
         let len = BYTES.get(group).copied().ok_or(WRONG)?;
         let (bytes, tail) = rest.split_at_checked(len).ok_or(WRONG)?;

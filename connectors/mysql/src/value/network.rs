@@ -116,5 +116,18 @@ mod tests {
             let address: std::net::Ipv6Addr = text.parse().expect("an address");
             assert_eq!(written(write_inet6, &address.octets()), format!("\"{text}\""), "{text}");
         }
+        for (text, expected) in [
+            ("1:0:2:3:4:5:6:7", "1::2:3:4:5:6:7"),
+            ("1:2:3:4:5:6:7:0", "1:2:3:4:5:6:7::"),
+            ("0:2:3:4:5:6:7:8", "::2:3:4:5:6:7:8"),
+            ("0:0:1:0:0:1:0:0", "::1:0:0:1:0:0"),
+            ("1:0:0:2:0:0:0:3", "1:0:0:2::3"),
+            ("::ffff:0:0", "::ffff:0.0.0.0"),
+            ("::1:0", "::0.1.0.0"),
+            ("::1:0:0", "::1:0:0"),
+        ] {
+            let address: std::net::Ipv6Addr = text.parse().expect("an address");
+            assert_eq!(written(write_inet6, &address.octets()), format!("\"{expected}\""), "{text}");
+        }
     }
 }

@@ -45,12 +45,11 @@ impl Date {
     }
 
     fn push(self, out: &mut Vec<u8>) {
-        push_two(self.year / 100, out);
-        push_two(self.year % 100, out);
-        out.push(b'-');
-        push_two(self.month, out);
-        out.push(b'-');
-        push_two(self.day, out);
+        let [a, b] = two(self.year / 100);
+        let [c, d] = two(self.year);
+        let [e, f] = two(self.month);
+        let [g, h] = two(self.day);
+        out.extend_from_slice(&[a, b, c, d, b'-', e, f, b'-', g, h]);
     }
 }
 
@@ -80,24 +79,23 @@ impl Clock {
         if self.hours > 99 {
             out.push(b'0' + (self.hours / 100 % 10) as u8);
         }
-        push_two(self.hours % 100, out);
-        out.push(b':');
-        push_two(self.minutes, out);
-        out.push(b':');
-        push_two(self.seconds, out);
+        let [a, b] = two(self.hours);
+        let [c, d] = two(self.minutes);
+        let [e, f] = two(self.seconds);
+        out.extend_from_slice(&[a, b, b':', c, d, b':', e, f]);
         if digits > 0 {
-            out.push(b'.');
-            let mut unit = 100_000;
-            for _ in 0..digits.min(6) {
-                out.push(b'0' + (self.micros / unit % 10) as u8);
-                unit /= 10;
-            }
+            let [a, b] = two(self.micros / 10_000);
+            let [c, d] = two(self.micros / 100);
+            let [e, f] = two(self.micros);
+            let fraction = [b'.', a, b, c, d, e, f];
+            out.extend_from_slice(fraction.get(..=usize::from(digits)).unwrap_or(&fraction));
         }
     }
 }
 
-fn push_two(number: u32, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]);
+/// The last two digits.
+fn two(number: u32) -> [u8; 2] {
+    [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
 }
 
 /// A little-endian number of exactly `N` bytes.

@@ -1,4 +1,4 @@
-//! Collation ids. Read from MySQL 9.7.4 and MariaDB 11.8.8, which agree where both
+//! Collation ids. Read from MySQL 9.7.4 and MariaDB 11.8.9, which agree where both
 //! use an id. Ids that no server uses yet are counted to the range they stand in.
 
 /// First id, last id, character set; sorted.

@@ -1,5 +1,5 @@
 //! Where MySQL's tables of multi-byte character sets and the WHATWG encodings that
-//! decode them differ. Read from MySQL 9.7.4 over every code; MariaDB 11.8.8 has
+//! decode them differ. Read from MySQL 9.7.4 over every code; MariaDB 11.8.9 has
 //! the same tables. Where the server itself shows U+FFFD or nothing, the WHATWG
 //! character stands. Most are the user-defined areas of EUC-JP (Unicode's private
 //! use area), and symbols that Microsoft's tables read as fullwidth forms.

@@ -1,6 +1,6 @@
 //! Single-byte character sets: the characters of the bytes 0x80..=0xff, 0 where
 //! a byte has none. Read from MySQL 9.7.4 (`CONVERT(... USING utf32)` of each
-//! byte); MariaDB 11.8.8 gave the same. `latin1` is cp1252 whose five undefined
+//! byte); MariaDB 11.8.9 gave the same. `latin1` is cp1252 whose five undefined
 //! bytes are control characters.
 
 /// The upper half of one character set.
