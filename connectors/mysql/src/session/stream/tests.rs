@@ -27,7 +27,7 @@ fn payload(kind: u8, length: usize) -> Vec<u8> {
 fn run(silence: Duration) -> (Dump, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let session = Session::new(Stream::Unix(ours), Host::Unix("/s".into()));
-    let identity = Identity { server_id: 1, server_uuid: None, has_checksums: true };
+    let identity = Identity { server_id: 1, server_uuid: None };
     (Dump::run(session, identity, silence), theirs)
 }
 
