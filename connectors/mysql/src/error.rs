@@ -65,7 +65,7 @@ pub(crate) fn of_server(told: ServerError, what: &str) -> SourceError {
         // Access denied (1698: by a plugin); 1130 host not allowed; 1820 1862 password expired; 3118 3955 locked.
         1045 | 1698 | 1130 | 1820 | 1862 | 3118 | 3955 | 4151 => {
             failure(Refused, "FV-1110", format!("{what}: the server does not let us in"))
-                .hint("Check user and password, and from which hosts the user may connect.")
+                .hint("Check user and password, from which hosts the user may connect, and whether it must use TLS.")
         }
         // Too many failed connections.
         1129 => failure(Refused, "FV-1110", format!("{what}: the server blocks our host"))
@@ -234,6 +234,11 @@ mod tests {
             ("Cannot replicate because the source purged required binary logs.", "FV-1301", PositionLost),
             (
                 "The slave is connecting using CHANGE MASTER TO MASTER_AUTO_POSITION = 1, but the master has purged binary logs containing GTIDs that the slave requires.",
+                "FV-1301",
+                PositionLost,
+            ),
+            (
+                "Could not find GTID state requested by slave in any binlog files. Probably the slave state is too old and required binlog files have been purged.",
                 "FV-1301",
                 PositionLost,
             ),

@@ -3,11 +3,10 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::url::Host;
 
-/// MySQL 9.7.4's answer to a set of transactions that its log no longer has.
-const PURGED: &[u8] = b"\xff\xd4\x04#HY000Cannot replicate because the source purged required binary logs. Replicate the missing transactions from elsewhere, or provision a new replica from backup.";
-/// MariaDB's when another dump came under the same id.
-const SAME_ID: &[u8] =
-    b"\xff\xd4\x0f#HY000A slave with the same server_uuid/server_id as this slave has connected to the master";
+/// MySQL 9.7.4's answer to the empty set, once it purged its log.
+const PURGED: &[u8] = b"\xff\xd4\x04#HY000Cannot replicate because the source purged required binary logs. Replicate the missing transactions from elsewhere, or provision a new replica from backup. Consider increasing the source's binary log expiration period. The GTID set sent by the replica is '', and the missing transactions are 'bbbbbbbb-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1'";
+/// MariaDB 10.11.19's when another dump came under the same id.
+const SAME_ID: &[u8] = b"\xff\xd4\x0f#HY000A slave with the same server_uuid/server_id is already connected; the first event '.' at 4, the last event read from 'binlog.000002' at 724, the last byte read from 'binlog.000002' at 755.";
 
 fn packet(sequence: &mut u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_le_bytes();
