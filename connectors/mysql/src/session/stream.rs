@@ -27,6 +27,8 @@ const EVENT_BYTES: usize = 1 << 30;
 const HEADER_BYTES: usize = 19;
 /// A server that looks for our place in its files says nothing meanwhile.
 const FIRST_SILENCE: Duration = Duration::from_secs(120);
+/// How long the server may take for what stands before a dump.
+const ANSWER: Duration = Duration::from_secs(30);
 /// How long the connection may take to close.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -60,7 +62,10 @@ impl Dump {
             let what = format!("{} leads to several servers: {asked} was asked, {reads} would be read", session.host());
             return Err(failure(SourceErrorKind::Unreachable, "FV-1124", what).hint("Name one server in the url."));
         }
-        session.request(server.flavour, request).await?;
+        timeout(ANSWER, session.request(server.flavour, request)).await.map_err(|_| {
+            let what = format!("{} does not answer within {} s", session.host(), ANSWER.as_secs());
+            failure(SourceErrorKind::Unreachable, "FV-1123", what)
+        })??;
         Ok(Self::run(session, identity, request.heartbeat.saturating_mul(3)))
     }
 

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use tokio::net::UnixStream;
 
 use super::*;
@@ -160,6 +161,25 @@ async fn a_slow_reader_is_not_taken_for_a_dead_server() {
     ended.expect("the log's end");
     assert_eq!(events.len(), 200);
     sending.await.expect("a server");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), is_event in any::<bool>()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let ended = runtime.block_on(async {
+            let (mut dump, mut server) = run(Duration::from_secs(30));
+            let first = if is_event { packet(&mut 0, &payload(4, 40)) } else { Vec::new() };
+            server.write_all(&[first, bytes].concat()).await.expect("sent");
+            drop(server);
+            drain(&mut dump).await.1
+        });
+        // At the latest the end of the connection is an error; an EOF packet is the log's end.
+        if let Err(error) = ended {
+            prop_assert_ne!(error.code, "FV-1199");
+        }
+    }
 }
 
 #[tokio::test]
