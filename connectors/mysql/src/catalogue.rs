@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::dial::unreachable;
 use crate::error::{Told, failure, of_query};
-use crate::session::TextRow;
+use crate::session::{Session, TextRow};
 use crate::url::{ConnectUrl, Host, SslMode};
 
 pub(crate) use grants::Grants;
@@ -26,8 +26,17 @@ const SETTINGS: &str = "SET SESSION sql_mode = '', time_zone = '+00:00'";
 /// A connection for queries.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
-    conn: Conn,
+    client: Client,
     host: Host,
+}
+
+/// Who speaks to the server.
+#[derive(Debug)]
+enum Client {
+    Library(Conn),
+    /// For `ssl-mode=VERIFY_CA`: `mysql_async` 0.37 knows a certificate of another name by words that rustls no
+    /// longer uses, and so refuses what `with_danger_skip_domain_validation` should let pass.
+    Own(Session),
 }
 
 impl Catalogue {
@@ -36,7 +45,7 @@ impl Catalogue {
         let mut last = None;
         for host in &url.hosts {
             match Box::pin(connect(url, host, program)).await {
-                Ok(conn) => return Ok(Self { conn, host: host.clone() }),
+                Ok(client) => return Ok(Self { client, host: host.clone() }),
                 Err(error) => last = Some(error),
             }
         }
@@ -48,14 +57,28 @@ impl Catalogue {
         &self.host
     }
 
-    /// The connection itself.
-    pub(crate) fn conn(&mut self) -> &mut Conn {
-        &mut self.conn
+    /// The client library's connection, for answers that are streamed.
+    ///
+    /// # Errors
+    /// Where that cannot verify the server as the URL wants.
+    pub(crate) fn conn(&mut self) -> Result<&mut Conn, SourceError> {
+        match &mut self.client {
+            Client::Library(conn) => Ok(conn),
+            Client::Own(_) => {
+                let what = "rows cannot be read with `ssl-mode=VERIFY_CA`";
+                Err(failure(SourceErrorKind::Invalid, "FV-1115", what)
+                    .hint("Say `ssl-mode=VERIFY_IDENTITY`, with a certificate that names the host."))
+            }
+        }
     }
 
     /// Asks in text; `what` says what for.
     async fn ask(&mut self, sql: &str, what: &str) -> Result<Vec<TextRow>, SourceError> {
-        let rows: Vec<Row> = self.conn.query(sql).await.map_err(|e| of_query(e, what))?;
+        let conn = match &mut self.client {
+            Client::Library(conn) => conn,
+            Client::Own(session) => return session.query_for(sql, what).await,
+        };
+        let rows: Vec<Row> = conn.query(sql).await.map_err(|e| of_query(e, what))?;
         let field = |value: Value| match value {
             Value::NULL => None,
             Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
@@ -82,7 +105,16 @@ fn field(row: &TextRow, at: usize) -> &str {
     row.get(at).and_then(|field| field.as_deref()).unwrap_or_default()
 }
 
-async fn connect(url: &ConnectUrl, host: &Host, program: &str) -> Result<Conn, SourceError> {
+async fn connect(url: &ConnectUrl, host: &Host, program: &str) -> Result<Client, SourceError> {
+    if url.ssl_mode == SslMode::VerifyCa {
+        let mut session = Session::open(&url.only(host), program).await?;
+        session.query(SETTINGS).await?;
+        return Ok(Client::Own(session));
+    }
+    open_library(url, host, program).await.map(Client::Library)
+}
+
+async fn open_library(url: &ConnectUrl, host: &Host, program: &str) -> Result<Conn, SourceError> {
     let wants_tls = url.ssl_mode != SslMode::Disabled && matches!(host, Host::Tcp(..));
     let ssl = if wants_tls { Some(ssl_options(url)?) } else { None };
     match open(options(url, host, program, ssl), url, host).await? {
@@ -140,8 +172,7 @@ fn ssl_options(url: &ConnectUrl) -> Result<SslOpts, SourceError> {
         let error = failure(SourceErrorKind::Invalid, "FV-1115", "there is no authority to trust");
         return Err(error.hint("Name one by `ssl-ca` in the url."));
     }
-    let ssl = ssl.with_disable_built_in_roots(true).with_root_certs(roots);
-    Ok(ssl.with_danger_skip_domain_validation(url.ssl_mode == SslMode::VerifyCa))
+    Ok(ssl.with_disable_built_in_roots(true).with_root_certs(roots))
 }
 
 fn of_connect(error: mysql_async::Error, host: &Host) -> SourceError {

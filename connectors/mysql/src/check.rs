@@ -56,7 +56,7 @@ pub(crate) async fn check(config: &Config, url: &ConnectUrl, globs: &Globs) -> R
     found.extend(settings::settings(config, &server));
     let grants = catalogue.grants().await?;
     found.extend(privileges(&server, &grants));
-    found.extend(session(config, &url.only(catalogue.host()), &program).await);
+    found.extend(session(server.flavour, &url.only(catalogue.host()), &program).await);
     let tables = catalogue.tables().await?;
     let meant: Vec<&TableFacts> =
         tables.iter().filter(|table| table.is_base() && globs.matches_table(&table.schema, &table.name)).collect();
@@ -68,7 +68,7 @@ pub(crate) async fn check(config: &Config, url: &ConnectUrl, globs: &Globs) -> R
     for table in &meant {
         found.extend(tables::one(config, &server, &grants, table));
     }
-    found.extend(tables::cascades(&server, &meant, &catalogue.cascades().await?));
+    found.extend(tables::cascades(&server, &meant, &catalogue.cascades(server.flavour, &meant).await?));
     Ok(found)
 }
 
@@ -131,9 +131,9 @@ fn privileges(server: &Server, grants: &Grants) -> Vec<Finding> {
 }
 
 /// Whether a replica's connection lets us in: our own session speaks for itself.
-async fn session(config: &Config, url: &ConnectUrl, program: &str) -> Option<Finding> {
+async fn session(flavour: Flavour, url: &ConnectUrl, program: &str) -> Option<Finding> {
     let tried = match Session::open(url, program).await {
-        Ok(mut session) => session.identify(config.flavour).await,
+        Ok(mut session) => session.identify(flavour).await,
         Err(error) => Err(error),
     };
     let error = tried.err()?;

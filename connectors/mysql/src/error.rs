@@ -65,7 +65,7 @@ pub(crate) fn of_server(told: ServerError, what: &str) -> SourceError {
         // Access denied (1698: by a plugin); 1130 host not allowed; 1820 1862 password expired; 3118 3955 locked.
         1045 | 1698 | 1130 | 1820 | 1862 | 3118 | 3955 | 4151 => {
             failure(Refused, "FV-1110", format!("{what}: the server does not let us in"))
-                .hint("Check user and password, and from which hosts the user may connect.")
+                .hint("Check user and password, from which hosts the user may connect, and whether it must use TLS.")
         }
         // Too many failed connections.
         1129 => failure(Refused, "FV-1110", format!("{what}: the server blocks our host"))
@@ -120,7 +120,9 @@ fn of_1236(told: ServerError, what: &str) -> SourceError {
         same_server_id(what)
     } else if says(&["max_allowed_packet"]) {
         failure(Refused, "FV-1206", format!("{what}: an event is larger than the server sends"))
-            .hint("Raise `max_allowed_packet` on the server: it bounds what its dump thread reads.")
+            .hint("Raise `max_allowed_packet` on the server: it bounds what its dump thread reads. A position inside an event \
+                 looks like this too.",
+            )
     } else if says(&["checksum"]) && !says(&["crc", "failed"]) {
         failure(Refused, "FV-1207", format!("{what}: the server's checksums do not fit"))
     } else if says(&["binary log is not open", "not configured as", "misconfigured", "gtid_mode", "gtid mode"]) {
@@ -130,7 +132,7 @@ fn of_1236(told: ServerError, what: &str) -> SourceError {
         ahead(format!("{what}: the server lacks transactions that were read before"))
     } else if says(&["purged", "could not find first log file", "no longer available", "first log file name"]) {
         lost(format!("{what}: the server no longer has the log behind the last stored change"))
-    } else if says(&["impossible position", "client requested master to start replication from"]) {
+    } else if says(&["impossible position", "to start replication from position"]) {
         failure(PositionLost, "FV-1304", format!("{what}: the server's log does not reach that far"))
             .hint("The log was cut short or replaced. Read the tables again, or begin anew with another stream.")
     } else if says(&["bogus data", "corrupt", "truncated", "crc", "checksum", "read error", "i/o error"]) {
@@ -235,6 +237,11 @@ mod tests {
                 "FV-1301",
                 PositionLost,
             ),
+            (
+                "Could not find GTID state requested by slave in any binlog files. Probably the slave state is too old and required binlog files have been purged.",
+                "FV-1301",
+                PositionLost,
+            ),
             ("Slave has more GTIDs than the master has, using the master's SERVER_UUID.", "FV-1303", PositionLost),
             (
                 "Error: connecting slave requested to start from GTID 0-1-9, which is not in the master's binlog",
@@ -246,6 +253,7 @@ mod tests {
                 "FV-1304",
                 PositionLost,
             ),
+            ("Client requested source to start replication from position > file size", "FV-1304", PositionLost),
             ("bogus data in log event; the first event 'b.1' at 9", "FV-1305", PositionLost),
             ("log event entry exceeded max_allowed_packet; Increase max_allowed_packet on master", "FV-1206", Refused),
             (

@@ -73,7 +73,11 @@ impl Session {
 
     /// Runs a statement, and returns its rows; none where it gives none.
     pub(crate) async fn query(&mut self, sql: &str) -> Result<Vec<TextRow>, SourceError> {
-        let what = "asking the server";
+        self.query_for(sql, "preparing to read the log").await
+    }
+
+    /// The same; `what` says what for.
+    pub(crate) async fn query_for(&mut self, sql: &str, what: &str) -> Result<Vec<TextRow>, SourceError> {
         self.command(0x03, sql.as_bytes()).await?;
         let first = self.packet().await?;
         let columns = match first.first() {

@@ -13,6 +13,9 @@ const SYSTEM: &str = "('mysql', 'sys', 'information_schema', 'performance_schema
 /// Unknown column: an older MariaDB.
 const NO_SUCH_COLUMN: u16 = 1054;
 
+/// Unique indexes by name: their columns, or `None` for one that is no key.
+type Indexes = BTreeMap<String, Option<Vec<String>>>;
+
 /// A table.
 #[derive(Debug, Clone)]
 pub(crate) struct TableFacts {
@@ -86,7 +89,7 @@ impl Catalogue {
              FROM information_schema.statistics WHERE non_unique = 0 AND table_schema NOT IN {SYSTEM}
              ORDER BY table_schema, table_name, index_name, seq_in_index"
         );
-        let mut indexes: BTreeMap<(String, String), BTreeMap<String, Option<Vec<String>>>> = BTreeMap::new();
+        let mut indexes: BTreeMap<(String, String), Indexes> = BTreeMap::new();
         for row in self.ask(&sql, what).await? {
             let table = indexes.entry((field(&row, 0).to_owned(), field(&row, 1).to_owned())).or_default();
             let columns = table.entry(field(&row, 2).to_owned()).or_insert_with(|| Some(Vec::new()));
@@ -182,8 +185,27 @@ impl Catalogue {
         Ok(rows.iter().filter_map(|row| Some((field(row, 0).parse().ok()?, field(row, 1).to_owned()))).collect())
     }
 
-    /// Foreign keys by which the server deletes or changes rows.
-    pub(crate) async fn cascades(&mut self) -> Result<Vec<ForeignKey>, SourceError> {
+    /// Foreign keys by which the server deletes or changes rows of these tables.
+    pub(crate) async fn cascades(
+        &mut self,
+        flavour: Flavour,
+        tables: &[&TableFacts],
+    ) -> Result<Vec<ForeignKey>, SourceError> {
+        let what = "reading the foreign keys";
+        let mut keys = Vec::new();
+        if flavour == Flavour::MariaDb {
+            // It shows information_schema.referential_constraints to those alone who may write to the table; the
+            // table's definition to whoever may read it. What may not be read either is told as a privilege.
+            for table in tables {
+                let rows = self.ask(&format!("SHOW CREATE TABLE {}", table.quoted()), what).await;
+                match rows {
+                    Ok(rows) => keys.extend(rows.iter().flat_map(|row| cascading(table, field(row, 1)))),
+                    Err(error) if error.code == "FV-1201" => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            return Ok(keys);
+        }
         let sql = format!(
             "SELECT constraint_schema, table_name, constraint_name, unique_constraint_schema, referenced_table_name,
                     delete_rule, update_rule
@@ -193,9 +215,9 @@ impl Catalogue {
                     OR update_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT'))
              ORDER BY 1, 2, 3"
         );
-        let rows = self.ask(&sql, "reading the foreign keys").await?;
+        let rows = self.ask(&sql, what).await?;
         let text = |row, at| field(row, at).to_owned();
-        let keys = rows.iter().map(|row| ForeignKey {
+        keys.extend(rows.iter().map(|row| ForeignKey {
             schema: text(row, 0),
             table: text(row, 1),
             name: text(row, 2),
@@ -203,9 +225,64 @@ impl Catalogue {
             parent: text(row, 4),
             on_delete: text(row, 5),
             on_update: text(row, 6),
-        });
-        Ok(keys.collect())
+        }));
+        keys.retain(|key| tables.iter().any(|table| table.schema == key.schema && table.name == key.table));
+        Ok(keys)
     }
+}
+
+/// The foreign keys of a CREATE TABLE, one a line, by which the server deletes or changes rows of the table:
+/// ``CONSTRAINT `name` FOREIGN KEY (`a`) REFERENCES `other`.`parent` (`b`) ON DELETE CASCADE ON UPDATE SET NULL``.
+fn cascading(table: &TableFacts, definition: &str) -> Vec<ForeignKey> {
+    let key = |line: &str| {
+        let mut rest = line.trim().trim_end_matches(',').strip_prefix("CONSTRAINT ")?;
+        let name = name(&mut rest)?;
+        let (_, mut rest) = rest.strip_prefix(" FOREIGN KEY ")?.split_once(" REFERENCES ")?;
+        let first = self::name(&mut rest)?;
+        let (parent_schema, parent) = match rest.strip_prefix('.') {
+            Some(behind) => {
+                rest = behind;
+                (first, self::name(&mut rest)?)
+            }
+            None => (table.schema.clone(), first),
+        };
+        // Names of columns could hold anything; the rules stand behind them.
+        let rules = rest.rsplit_once(')').map_or("", |(_, rules)| rules);
+        let rule = |on: &str| {
+            let (_, rule) = rules.split_once(on)?;
+            ["CASCADE", "SET NULL", "SET DEFAULT"].into_iter().find(|known| rule.starts_with(known))
+        };
+        let (on_delete, on_update) = (rule("ON DELETE "), rule("ON UPDATE "));
+        let does = on_delete.is_some() || on_update.is_some();
+        does.then(|| ForeignKey {
+            schema: table.schema.clone(),
+            table: table.name.clone(),
+            name,
+            parent_schema,
+            parent,
+            on_delete: on_delete.unwrap_or("RESTRICT").into(),
+            on_update: on_update.unwrap_or("RESTRICT").into(),
+        })
+    };
+    definition.lines().filter_map(key).collect()
+}
+
+/// A name in backticks at the front.
+fn name(rest: &mut &str) -> Option<String> {
+    let inner = rest.strip_prefix('`')?;
+    let mut name = String::new();
+    let mut chars = inner.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        if c != '`' {
+            name.push(c);
+        } else if chars.next_if(|&(_, next)| next == '`').is_some() {
+            name.push('`');
+        } else {
+            *rest = inner.get(at + 1..)?;
+            return Some(name);
+        }
+    }
+    None
 }
 
 /// The server's number of an error.
@@ -223,6 +300,35 @@ fn json_checked(clause: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn foreign_keys_of_a_definition_are_read() {
+        let table = TableFacts {
+            schema: "shop".into(),
+            name: "lines".into(),
+            kind: "BASE TABLE".into(),
+            engine: "InnoDB".into(),
+            is_partitioned: false,
+            key: None,
+        };
+        let definition = "CREATE TABLE `lines` (
+  `id` int(11) NOT NULL COMMENT 'CONSTRAINT `x` FOREIGN KEY',
+  PRIMARY KEY (`id`),
+  CONSTRAINT `a``b` FOREIGN KEY (`p`) REFERENCES `orders` (`id`) ON DELETE CASCADE ON UPDATE SET NULL,
+  CONSTRAINT `c` FOREIGN KEY (`q`) REFERENCES `crm`.`people` (`ON DELETE CASCADE`),
+  CONSTRAINT `d` FOREIGN KEY (`q`) REFERENCES `crm`.`people` (`id`) ON UPDATE CASCADE
+) ENGINE=InnoDB";
+        let keys = cascading(&table, definition);
+        let shown: Vec<_> = keys
+            .iter()
+            .map(|key| [&*key.name, &*key.parent_schema, &*key.parent, &*key.on_delete, &*key.on_update])
+            .collect();
+        assert_eq!(
+            shown,
+            [["a`b", "shop", "orders", "CASCADE", "SET NULL"], ["d", "crm", "people", "RESTRICT", "CASCADE"]]
+        );
+        assert!(cascading(&table, "CONSTRAINT `a FOREIGN KEY\nCONSTRAINT").is_empty());
+    }
 
     #[test]
     fn a_check_of_json_names_its_column() {

@@ -32,11 +32,10 @@ proptest! {
         }
         let all: Naive = added.into_iter().collect();
         prop_assert_eq!(&set, &set_of(&all));
-        for server in 0..3 {
-            for tag in 0..3 {
+        for (at, &server) in SERVERS.iter().enumerate() {
+            for (tag_at, tag) in TAGS.iter().enumerate() {
                 for number in 0..26 {
-                    let is_in = set.contains(SERVERS[server], TAGS[tag], number);
-                    prop_assert_eq!(is_in, all.contains(&(server, tag, number)));
+                    prop_assert_eq!(set.contains(server, tag, number), all.contains(&(at, tag_at, number)));
                 }
             }
         }

@@ -35,9 +35,13 @@ pub(crate) struct Identity {
     pub(crate) server_id: u32,
     /// MySQL only.
     pub(crate) server_uuid: Option<String>,
-    /// Whether events end with a CRC32 before the first format description says so: the artificial ROTATE that
-    /// the log begins with.
-    pub(crate) has_checksums: bool,
+}
+
+impl Identity {
+    /// What names the server in places of files, as [`crate::catalogue::Server::name`].
+    pub(crate) fn name(&self) -> String {
+        self.server_uuid.clone().unwrap_or_else(|| self.server_id.to_string())
+    }
 }
 
 impl Session {
@@ -45,25 +49,22 @@ impl Session {
     pub(crate) async fn identify(&mut self, flavour: Flavour) -> Result<Identity, SourceError> {
         let rows = self
             .query(match flavour {
-                Flavour::MySql => "SELECT @@global.server_id, @@global.binlog_checksum, @@global.server_uuid",
-                Flavour::MariaDb => "SELECT @@global.server_id, @@global.binlog_checksum, NULL",
+                Flavour::MySql => "SELECT @@global.server_id, @@global.server_uuid",
+                Flavour::MariaDb => "SELECT @@global.server_id, NULL",
             })
             .await?;
         let field = |at: usize| rows.first().and_then(|row| row.get(at)).and_then(|field| field.as_deref());
-        let (server_id, checksum) = field(0).and_then(|id| id.parse().ok()).zip(field(1)).ok_or_else(|| {
+        let server_id = field(0).and_then(|id| id.parse().ok()).ok_or_else(|| {
             failure(SourceErrorKind::Refused, "FV-1116", "the server does not say which server it is")
         })?;
-        Ok(Identity {
-            server_id,
-            server_uuid: field(2).map(str::to_owned),
-            has_checksums: checksum.eq_ignore_ascii_case("CRC32"),
-        })
+        Ok(Identity { server_id, server_uuid: field(1).map(str::to_owned) })
     }
 
     /// Begins the dump. From here on the session takes no commands.
     pub(super) async fn request(&mut self, flavour: Flavour, request: &Request) -> Result<(), SourceError> {
         // Either server's and either generation's name; those that a server does not know are plain user variables.
-        // CRC32 says what we understand: the events come as they stand in the file, whether they have one or not.
+        // CRC32 says what we understand, whatever `binlog_checksum` is now: it can change while we read. Events come
+        // as they stand in their file; the artificial ROTATE that all begins with has one, whether the file has or not.
         let period = request.heartbeat.as_nanos();
         self.query(&format!(
             "SET @master_heartbeat_period = {period}, @source_heartbeat_period = {period}, \
@@ -81,7 +82,7 @@ impl Session {
             ))
             .await?;
         }
-        self.execute(0x15, &register(request), "registering as a replica").await?;
+        self.execute(0x15, &register(request), "registering as a replica").await.map_err(not_a_replica)?;
         match &request.from {
             Place::MySql(set) => self.command(0x1e, &dump_gtid(request.server_id, set)).await,
             Place::MariaDb(_) => self.command(0x12, &dump(request.server_id, "", 4)).await,
@@ -97,6 +98,16 @@ impl Session {
             }
         }
     }
+}
+
+/// To whoever lacks REPLICATION SLAVE the server says that access is denied, as if the password were wrong.
+fn not_a_replica(error: SourceError) -> SourceError {
+    if error.code != "FV-1110" {
+        return error;
+    }
+    let what = "registering as a replica: the user lacks the privilege REPLICATION SLAVE";
+    let hint = "Run `figvine check`: it prints the grants that are missing.";
+    SourceError { source: error.source, ..failure(SourceErrorKind::Refused, "FV-1201", what).hint(hint) }
 }
 
 /// COM_REGISTER_SLAVE: id, name, user, password, port, rank, and the source's id.

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{FULL_PACKET, Identity, Request, Session};
-use crate::config::Flavour;
+use crate::catalogue::Server;
 use crate::dial::Stream;
 use crate::error::{ServerError, Told, failure, garbled, of_io, of_server};
 
@@ -27,6 +27,8 @@ const EVENT_BYTES: usize = 1 << 30;
 const HEADER_BYTES: usize = 19;
 /// A server that looks for our place in its files says nothing meanwhile.
 const FIRST_SILENCE: Duration = Duration::from_secs(120);
+/// How long the server may take for what stands before a dump.
+const ANSWER: Duration = Duration::from_secs(30);
 /// How long the connection may take to close.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -50,14 +52,20 @@ pub(crate) struct Dump {
 }
 
 impl Dump {
-    /// Asks a fresh session for the log, and runs it. The server's refusal, if there is one, comes by [`Dump::next`].
-    pub(crate) async fn begin(
-        mut session: Session,
-        flavour: Flavour,
-        identity: Identity,
-        request: &Request,
-    ) -> Result<Self, SourceError> {
-        session.request(flavour, request).await?;
+    /// Asks a fresh session for the log of `server`, and runs it. That the server has no such place comes by
+    /// [`Dump::next`].
+    pub(crate) async fn begin(mut session: Session, server: &Server, request: &Request) -> Result<Self, SourceError> {
+        let identity = session.identify(server.flavour).await?;
+        // A name, or a balancer's address, may lead to several servers, whose places are not the same.
+        if identity.name() != server.name() {
+            let (asked, reads) = (server.name(), identity.name());
+            let what = format!("{} leads to several servers: {asked} was asked, {reads} would be read", session.host());
+            return Err(failure(SourceErrorKind::Unreachable, "FV-1124", what).hint("Name one server in the url."));
+        }
+        timeout(ANSWER, session.request(server.flavour, request)).await.map_err(|_| {
+            let what = format!("{} does not answer within {} s", session.host(), ANSWER.as_secs());
+            failure(SourceErrorKind::Unreachable, "FV-1123", what)
+        })??;
         Ok(Self::run(session, identity, request.heartbeat.saturating_mul(3)))
     }
 

@@ -1,13 +1,13 @@
+use proptest::prelude::*;
 use tokio::net::UnixStream;
 
 use super::*;
 use crate::url::Host;
 
-/// MySQL 9.7.4's answer to a set of transactions that its log no longer has.
-const PURGED: &[u8] = b"\xff\xd4\x04#HY000Cannot replicate because the source purged required binary logs. Replicate the missing transactions from elsewhere, or provision a new replica from backup.";
-/// MariaDB's when another dump came under the same id.
-const SAME_ID: &[u8] =
-    b"\xff\xd4\x0f#HY000A slave with the same server_uuid/server_id as this slave has connected to the master";
+/// MySQL 9.7.4's answer to the empty set, once it purged its log.
+const PURGED: &[u8] = b"\xff\xd4\x04#HY000Cannot replicate because the source purged required binary logs. Replicate the missing transactions from elsewhere, or provision a new replica from backup. Consider increasing the source's binary log expiration period. The GTID set sent by the replica is '', and the missing transactions are 'bbbbbbbb-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1'";
+/// MariaDB 10.11.19's when another dump came under the same id.
+const SAME_ID: &[u8] = b"\xff\xd4\x0f#HY000A slave with the same server_uuid/server_id is already connected; the first event '.' at 4, the last event read from 'binlog.000002' at 724, the last byte read from 'binlog.000002' at 755.";
 
 fn packet(sequence: &mut u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_le_bytes();
@@ -27,7 +27,7 @@ fn payload(kind: u8, length: usize) -> Vec<u8> {
 fn run(silence: Duration) -> (Dump, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let session = Session::new(Stream::Unix(ours), Host::Unix("/s".into()));
-    let identity = Identity { server_id: 1, server_uuid: None, has_checksums: true };
+    let identity = Identity { server_id: 1, server_uuid: None };
     (Dump::run(session, identity, silence), theirs)
 }
 
@@ -161,6 +161,25 @@ async fn a_slow_reader_is_not_taken_for_a_dead_server() {
     ended.expect("the log's end");
     assert_eq!(events.len(), 200);
     sending.await.expect("a server");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), is_event in any::<bool>()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let ended = runtime.block_on(async {
+            let (mut dump, mut server) = run(Duration::from_secs(30));
+            let first = if is_event { packet(&mut 0, &payload(4, 40)) } else { Vec::new() };
+            server.write_all(&[first, bytes].concat()).await.expect("sent");
+            drop(server);
+            drain(&mut dump).await.1
+        });
+        // At the latest the end of the connection is an error; an EOF packet is the log's end.
+        if let Err(error) = ended {
+            prop_assert_ne!(error.code, "FV-1199");
+        }
+    }
 }
 
 #[tokio::test]
