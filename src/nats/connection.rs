@@ -205,10 +205,7 @@ async fn line(socket: &mut Socket, unread: &mut BytesMut, server: &str) -> Resul
         if seen > MAX_GREETING {
             return Err(NatsError::protocol(format!("{server} greets with a line that does not end")));
         }
-        let read = socket
-            .read_buf(unread)
-            .await
-            .map_err(|e| NatsError::unreachable(format!("nats server {server} went away")).because(e))?;
+        let read = socket.read_buf(unread).await.map_err(|e| went_away(server, e))?;
         if read == 0 {
             return Err(NatsError::unreachable(format!("nats server {server} hung up during the greeting")));
         }
@@ -244,6 +241,16 @@ impl AsyncWrite for Socket {
             Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
             Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
         }
+    }
+}
+
+/// In TLS 1.3 a server refuses our certificate only after we believe that the handshake is over (RFC 8446, 4.4.2.4):
+/// its verdict comes with the first read, as invalid data.
+fn went_away(server: &str, error: io::Error) -> NatsError {
+    if error.kind() == io::ErrorKind::InvalidData {
+        NatsError::refused(format!("nats server {server} refuses our certificate")).because(error)
+    } else {
+        NatsError::unreachable(format!("nats server {server} went away")).because(error)
     }
 }
 

@@ -119,6 +119,11 @@ impl World {
         Bridge::start(self.figvine(&["run"]), self.home.path())
     }
 
+    /// What all bridges of this world have logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("figvine.log")).unwrap_or_default()
+    }
+
     /// Runs `figvine` to its end.
     pub(crate) async fn finish(&self, args: &[&str]) -> Finished {
         finish(self.figvine(args)).await
@@ -306,12 +311,17 @@ pub(crate) async fn last_sequence(world: &World) -> Option<u64> {
 /// Waits until the stream has grown by so many messages, while `bridge` runs.
 pub(crate) async fn wait_growth(world: &World, bridge: &mut Bridge, growth: u64) {
     let before = wait_for("the stream", SOON, async || last_sequence(world).await).await.expect("the stream");
+    wait_last(world, bridge, before + growth).await;
+}
+
+/// Waits until the stream has come to a sequence, while `bridge` runs.
+pub(crate) async fn wait_last(world: &World, bridge: &mut Bridge, sequence: u64) {
     let waited = wait_for("the stream to grow", LONG, async || {
         bridge.must_run();
-        last_sequence(world).await.filter(|now| *now >= before + growth)
+        last_sequence(world).await.filter(|now| *now >= sequence)
     });
     let waited = waited.await.map(drop);
-    waited.unwrap_or_else(|e| panic!("{e} by {growth} from {before}\n{}", bridge.log()));
+    waited.unwrap_or_else(|e| panic!("{e} to {sequence}\n{}", bridge.log()));
 }
 
 /// Waits until the stream of a bridge that runs holds at least so many messages; fails with what the bridge has logged.

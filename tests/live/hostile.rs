@@ -282,10 +282,9 @@ async fn the_other_formats_carry_the_same_change() {
     for (at, format) in formats.iter().enumerate() {
         bodies.insert(*format, super::harness::events(&world.jetstream().await, &format!("FIGVINE_S{at}")).await);
     }
-    assert_eq!(bodies["cloudevents"].len(), 3);
-    for (at, binary) in bodies["cloudevents"].iter().enumerate() {
-        let structured = &bodies["cloudevents-structured"][at];
-        let plain = &bodies["plain"][at];
+    let [binary, structured, plain] = formats.map(|format| &bodies[format]);
+    assert_eq!([binary.len(), structured.len(), plain.len()], [3, 3, 3]);
+    for ((binary, structured), plain) in binary.iter().zip(structured).zip(plain) {
         let same = |event: &Event| {
             let mut body = event.body.clone();
             body["source"]["name"] = Value::Null;

@@ -2,7 +2,7 @@
 
 use figvine_sandbox::NatsOptions;
 
-use super::harness::{World, each_header, last_sequence, wait_growth, wait_messages};
+use super::harness::{World, each_header, last_sequence, wait_growth, wait_last};
 use super::journal::{self, ENDLESS, Load, Random};
 
 /// The memory that a bridge may take, in KiB.
@@ -96,12 +96,15 @@ async fn a_bridge_that_is_told_to_stop_under_load_frees_the_slot_for_the_next() 
     let world = world().await;
     let mut random = Random::seeded();
     let load = Load::start(&world.postgres, 3, ENDLESS, &mut random);
-    for _ in 0..4 {
+    for round in 1..=4 {
         let mut bridge = world.bridge();
         wait_growth(&world, &mut bridge, 200).await;
         let log = bridge.log();
         assert!(!log.contains("FV-1313"), "{log}");
         bridge.stop().await;
+        let log = world.log();
+        let ends = log.matches("all that was read is stored").count();
+        assert_eq!(ends, round, "{log}");
         let query = "select active from pg_replication_slots where slot_name = 'figvine_shop'";
         let is_active: bool = world.sql().await.query_one(query, &[]).await.expect("the slot").get(0);
         assert!(!is_active);
@@ -127,9 +130,8 @@ async fn a_transaction_of_very_many_rows_is_gone_on_with_in_its_middle() {
     let held = last_sequence(&world).await.expect("the stream");
     assert!((ROWS / 10..ROWS * 9 / 10).contains(&held), "killed with {held} of {ROWS} stored: not its middle");
 
-    // What was on its way when the bridge was killed may still have been stored since.
-    let bridge = world.bridge();
-    wait_messages(&world, ROWS).await;
+    let mut bridge = world.bridge();
+    wait_last(&world, &mut bridge, ROWS).await;
     let peak = peak.max(bridge.peak_kib());
     bridge.stop().await;
     assert!(peak < MEMORY_KIB, "{peak} KiB");

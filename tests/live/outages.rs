@@ -5,7 +5,7 @@ use std::time::Duration;
 use figvine_sandbox::{NatsOptions, wait_for};
 use tokio::time::Instant;
 
-use super::harness::{Bridge, SOON, World, each_header, last_sequence, wait_growth};
+use super::harness::{Bridge, SOON, World, each_header, last_sequence, wait_growth, wait_last};
 use super::journal::{self, Load, Random};
 
 /// Longer than `wal_sender_timeout` below, than the stream's duplicate window, and than the patience for an answer.
@@ -137,7 +137,7 @@ async fn memory_is_bounded_while_a_large_transaction_waits_for_a_frozen_nats_ser
     waits.await.expect("it waits");
     bridge.must_run();
     world.nats.thaw();
-    wait_growth(&world, &mut bridge, ROWS + 1 - last_sequence(&world).await.expect("the stream")).await;
+    wait_last(&world, &mut bridge, ROWS + 1).await;
     let peak = bridge.peak_kib();
     bridge.stop().await;
     assert_eq!(last_sequence(&world).await, Some(ROWS + 1));

@@ -39,9 +39,10 @@ async fn columns_come_go_and_change_between_transactions_and_within_one() {
         client.batch_execute(sql).await.expect(sql);
     }
     wait_stored(&world, &bridge, 14).await;
-    bridge.stop().await;
+    bridge.kill9();
     world.drain().await;
     let events = world.events().await;
+    assert!(events.iter().zip(1..).all(|(event, at)| event.sequence == at));
     let at = "2026-11-23T09:00:00Z";
     assert_eq!(
         afters(&events, "public.t"),
