@@ -2,7 +2,7 @@
 
 mod grants;
 mod server;
-mod tables;
+pub(crate) mod tables;
 
 use figvine_change::{SourceError, SourceErrorKind};
 use mysql_async::prelude::Queryable;
@@ -18,7 +18,7 @@ use crate::url::{ConnectUrl, Host, SslMode};
 
 pub(crate) use grants::Grants;
 pub(crate) use server::{LogFile, LogStatus, Server};
-pub(crate) use tables::{ColumnFacts, ForeignKey, Key, TableFacts};
+pub(crate) use tables::{ColumnFacts, ForeignKey, TableFacts};
 
 /// What makes answers the same on every server: no mode that changes how SQL is read, times in UTC.
 const SETTINGS: &str = "SET SESSION sql_mode = '', time_zone = '+00:00'";
@@ -55,21 +55,6 @@ impl Catalogue {
     /// The host that let us in.
     pub(crate) fn host(&self) -> &Host {
         &self.host
-    }
-
-    /// The client library's connection, for answers that are streamed.
-    ///
-    /// # Errors
-    /// Where that cannot verify the server as the URL wants.
-    pub(crate) fn conn(&mut self) -> Result<&mut Conn, SourceError> {
-        match &mut self.client {
-            Client::Library(conn) => Ok(conn),
-            Client::Own(_) => {
-                let what = "rows cannot be read with `ssl-mode=VERIFY_CA`";
-                Err(failure(SourceErrorKind::Invalid, "FV-1115", what)
-                    .hint("Say `ssl-mode=VERIFY_IDENTITY`, with a certificate that names the host."))
-            }
-        }
     }
 
     /// Asks in text; `what` says what for.

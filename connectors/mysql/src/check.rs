@@ -12,41 +12,6 @@ use crate::globs::Globs;
 use crate::session::Session;
 use crate::url::ConnectUrl;
 
-/// A finding without anything to do about it.
-fn finding(severity: Severity, code: &'static str, object: impl Into<String>, what: impl Into<String>) -> Finding {
-    Finding {
-        code,
-        severity,
-        object: object.into(),
-        what: what.into(),
-        why: String::new(),
-        fix_sql: Vec::new(),
-        hint: None,
-    }
-}
-
-/// Adds to a finding.
-trait Explained {
-    fn why(self, why: impl Into<String>) -> Finding;
-    fn fix(self, sql: impl Into<String>) -> Finding;
-    fn hint(self, hint: impl Into<String>) -> Finding;
-}
-
-impl Explained for Finding {
-    fn why(self, why: impl Into<String>) -> Finding {
-        Finding { why: why.into(), ..self }
-    }
-
-    fn fix(mut self, sql: impl Into<String>) -> Finding {
-        self.fix_sql.push(sql.into());
-        self
-    }
-
-    fn hint(self, hint: impl Into<String>) -> Finding {
-        Finding { hint: Some(hint.into()), ..self }
-    }
-}
-
 /// Looks at server, user, log and tables.
 pub(crate) async fn check(config: &Config, url: &ConnectUrl, globs: &Globs) -> Result<Vec<Finding>, SourceError> {
     let program = format!("figvine {}", config.source);
@@ -81,7 +46,7 @@ fn version(configured: Flavour, server: &Server) -> Finding {
         Flavour::MariaDb => ((10, 5, 0), "10.5"),
     };
     if server.flavour != configured {
-        finding(
+        Finding::new(
             Severity::Blocker,
             "FV-1217",
             object,
@@ -90,10 +55,10 @@ fn version(configured: Flavour, server: &Server) -> Finding {
         .why("Their logs differ.")
         .hint("Configure the source by the server's own name, `mysql:` or `mariadb:`, or check the url.")
     } else if server.version < oldest {
-        finding(Severity::Blocker, "FV-1204", object, format!("{named} is too old"))
+        Finding::new(Severity::Blocker, "FV-1204", object, format!("{named} is too old"))
             .why(format!("Version {shown} is the first whose log tells the columns' names."))
     } else {
-        finding(Severity::Ok, "FV-1204", object, named)
+        Finding::new(Severity::Ok, "FV-1204", object, named)
     }
 }
 
@@ -106,9 +71,9 @@ fn privileges(server: &Server, grants: &Grants) -> Vec<Finding> {
     // MariaDB 10.5 split the older privileges up, and knows REPLICATION CLIENT as another name of BINLOG MONITOR.
     let replicates = grants.has(&["REPLICATION SLAVE"]);
     found.push(if replicates {
-        finding(Severity::Ok, "FV-1215", &object, "may replicate")
+        Finding::new(Severity::Ok, "FV-1215", &object, "may replicate")
     } else {
-        finding(lacking(Severity::Blocker), "FV-1215", &object, "lacks REPLICATION SLAVE")
+        Finding::new(lacking(Severity::Blocker), "FV-1215", &object, "lacks REPLICATION SLAVE")
             .why("The server gives its log only to users with this privilege.")
             .fix(format!("GRANT REPLICATION SLAVE ON *.* TO {user};"))
     });
@@ -119,7 +84,7 @@ fn privileges(server: &Server, grants: &Grants) -> Vec<Finding> {
     if !looks {
         let severity = if server.has_gtids() { Severity::Warning } else { lacking(Severity::Blocker) };
         found.push(
-            finding(severity, "FV-1218", &object, format!("lacks {privilege}"))
+            Finding::new(severity, "FV-1218", &object, format!("lacks {privilege}"))
                 .why(
                     "It lets us see which files of the log are there: how much log is left, whether a place in a file \
                      still holds, and which databases are kept out of it.",
@@ -139,7 +104,7 @@ async fn session(flavour: Flavour, url: &ConnectUrl, program: &str) -> Option<Fi
     let error = tried.err()?;
     let told = error.source.map(|told| format!("The server says: {told}."));
     let hint = [error.hint, told].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    let refused = finding(Severity::Blocker, "FV-1216", "replication connection", error.what);
+    let refused = Finding::new(Severity::Blocker, "FV-1216", "replication connection", error.what);
     Some(refused.why("The log is read over a connection of its own.").hint(hint))
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
+pub use crate::value::{ValueOptions, ZeroDate};
+
 /// One MySQL or MariaDB source.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -78,31 +80,6 @@ pub enum OnStatement {
     Error,
     /// Say so and go on.
     Warn,
-}
-
-/// How values are written where consumers may choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ValueOptions {
-    /// bigint as a string, for consumers whose numbers are doubles.
-    pub bigint_as_string: bool,
-    /// decimal as a JSON number, all digits, for consumers who read such.
-    pub decimal_as_number: bool,
-    /// tinyint(1) as true and false.
-    pub tinyint1_as_boolean: bool,
-    /// Dates that no calendar has.
-    pub zero_date: ZeroDate,
-}
-
-/// Dates that no calendar has: `0000-00-00`, `2026-00-00`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ZeroDate {
-    /// As the text that the server shows.
-    #[default]
-    Text,
-    /// As null.
-    Null,
-    /// As a value that cannot be written.
-    Error,
 }
 
 #[cfg(test)]

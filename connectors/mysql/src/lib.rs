@@ -20,20 +20,25 @@
 //! - Two dumps under one server id end each other for ever: the older one is told, and stops.
 
 pub mod config;
+pub mod connector;
 pub mod decode;
 pub mod globs;
 pub mod gtid;
 pub mod position;
+pub mod source;
+pub mod statement;
 pub mod url;
 pub mod value;
 
-#[expect(dead_code, unused_imports, reason = "the connector that calls these is not there yet")]
 mod catalogue;
-#[expect(dead_code, reason = "the connector that calls these is not there yet")]
 mod check;
 mod dial;
 mod error;
-#[expect(dead_code, unused_imports, reason = "the connector that calls these is not there yet")]
+mod normalise;
+mod prepared;
 mod session;
-#[expect(dead_code, reason = "the connector that calls these is not there yet")]
 mod start;
+mod tables;
+
+pub use connector::{ConfigError, Mysql};
+pub use source::MysqlSource;

@@ -12,15 +12,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use figvine_change::assemble::{Assembler, Record};
-use figvine_change::{Batch, Body, Cell, Position, Transaction, Within};
+use figvine_change::{Batch, Body, Cell, Position, Row, Transaction};
 
 use crate::config::OnStatement;
 use crate::decode::gtid::AlterPhase;
-use crate::decode::header::{Header, flag, kind};
+use crate::decode::header::{Header, kind};
 use crate::decode::query::{Query, Statement};
 use crate::decode::reader::DecodeError;
 use crate::decode::rows::Rows;
@@ -92,6 +91,22 @@ pub(crate) enum NormaliseError {
     Spool(#[from] io::Error),
 }
 
+/// What the cells of an event point into.
+#[derive(Clone, Copy)]
+enum Data<'d> {
+    Chunk(&'d Bytes),
+    Expanded(&'d [u8]),
+}
+
+impl<'d> Data<'d> {
+    fn bytes(self) -> &'d [u8] {
+        match self {
+            Self::Chunk(bytes) => bytes,
+            Self::Expanded(bytes) => bytes,
+        }
+    }
+}
+
 /// How far a chunk was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -140,7 +155,11 @@ struct Open {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Name {
-    MySql { server: Uuid, tag: String, number: u64 },
+    MySql {
+        server: Uuid,
+        tag: String,
+        number: u64,
+    },
     MariaDb(MariaDbGtid),
     /// By its place in the file alone.
     Place,
@@ -218,7 +237,7 @@ impl Normaliser {
                 return Ok(Progress::Wants(wanted));
             }
             if !matches!(event, Event::Payload(_) | Event::Compressed(_)) {
-                self.event(&header, event, bytes, &chunk.data, out)?;
+                self.event(&header, event, bytes, Data::Chunk(&chunk.data), out)?;
             }
             *at += 1;
         }
@@ -260,7 +279,7 @@ impl Normaliser {
                 let read = u32::try_from(start)
                     .map_err(|_| DecodeError::Unsupported { what: "expanded bytes", value: start as u64 }.into())
                     .and_then(|base| decoder.inner(bytes, base).map_err(NormaliseError::from))
-                    .and_then(|(header, event)| self.event(&header, event, bytes, &buffer, out));
+                    .and_then(|(header, event)| self.event(&header, event, bytes, Data::Expanded(&buffer), out));
                 self.decoder = decoder;
                 read?;
             }
@@ -280,7 +299,7 @@ impl Normaliser {
         header: &Header,
         event: Event<'_>,
         bytes: &[u8],
-        data: &[u8],
+        data: Data<'_>,
         out: &mut VecDeque<Batch>,
     ) -> Result<(), NormaliseError> {
         if header.timestamp > 0 {
@@ -291,7 +310,7 @@ impl Normaliser {
                 if self.spools(bytes, header)? {
                     return Ok(());
                 }
-                self.rows(&rows, data, out)?;
+                self.rows(&rows, data.bytes(), out)?;
             }
             Event::TableMap(event) => {
                 self.spools(bytes, header)?;
@@ -308,21 +327,18 @@ impl Normaliser {
                 self.begin(name, committed_at, header)?;
             }
             Event::MariadbGtid(gtid) => {
-                let name = MariaDbGtid {
-                    domain: gtid.gtid.domain,
-                    server: gtid.gtid.server_id,
-                    sequence: gtid.gtid.sequence,
-                };
+                let name =
+                    MariaDbGtid { domain: gtid.gtid.domain, server: gtid.gtid.server_id, sequence: gtid.gtid.sequence };
                 self.begin(Name::MariaDb(name), None, header)?;
                 if let Some(open) = &mut self.open {
                     open.is_block = !gtid.is_standalone;
-                    open.is_half_alter = matches!(gtid.alter, Some(AlterPhase::Start | AlterPhase::Rollback));
+                    open.is_half_alter = matches!(gtid.alter, Some(AlterPhase::Start | AlterPhase::Rollback { .. }));
                     if let Some(xid) = gtid.prepared {
                         open.xa = Some((xid.to_string(), Spool::default()));
                     }
                 }
             }
-            Event::Query(query) => self.query(&query, header, out)?,
+            Event::Query(query) => self.query(&query, header, data, out)?,
             Event::Xid(_) => self.commit(header, out)?,
             Event::XaPrepare { one_phase, xid } => {
                 let Some(open) = &mut self.open else {
@@ -330,7 +346,7 @@ impl Normaliser {
                 };
                 let spool = open.xa.take().map(|(_, spool)| spool).unwrap_or_default();
                 if one_phase {
-                    self.replay(spool, out)?;
+                    self.replay(spool, data, out)?;
                     self.commit(header, out)?;
                 } else {
                     self.prepare(xid.to_string(), spool, header, out)?;
@@ -414,18 +430,18 @@ impl Normaliser {
             },
             passed,
         );
-        self.open = Some(Open {
-            name,
-            is_block: false,
-            is_passed,
-            xa: None,
-            has_captured: false,
-            is_half_alter: false,
-        });
+        self.open =
+            Some(Open { name, is_block: false, is_passed, xa: None, has_captured: false, is_half_alter: false });
         Ok(())
     }
 
-    fn query(&mut self, query: &Query<'_>, header: &Header, out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
+    fn query(
+        &mut self,
+        query: &Query<'_>,
+        header: &Header,
+        data: Data<'_>,
+        out: &mut VecDeque<Batch>,
+    ) -> Result<(), NormaliseError> {
         let statement = query.kind();
         if self.open.is_none() {
             match statement {
@@ -459,7 +475,7 @@ impl Normaliser {
                 // One that is not known had no rows in the log: those that were prepared before the first session
                 // began are waited for.
                 if let Some(prepared) = self.prepared.remove(&text(xid)) {
-                    self.replay(prepared.spool, out)?;
+                    self.replay(prepared.spool, data, out)?;
                     self.reading.add(&self.place_of(&prepared.name, header));
                 }
                 self.commit(header, out)?;
@@ -529,12 +545,8 @@ impl Normaliser {
                     }
                 }
             }
-            Effect::Nothing => {
-                // The shape may change: what the catalogue said does not hold any longer.
-                for name in alters(query.statement, &schema) {
-                    self.tables.forget(&name.schema, &name.name);
-                }
-            }
+            // The shape of a table may change: what the catalogue said does not hold any longer.
+            Effect::Nothing => self.tables.forget_all(),
         }
         Ok(())
     }
@@ -559,8 +571,7 @@ impl Normaliser {
         }
         let Some(open) = &mut self.open else { return Err(misplaced("rows", "outside a transaction")) };
         let (tables, assembler) = (&mut self.tables, &mut self.assembler);
-        let known =
-            tables.get_mut(rows.table_id).ok_or(NormaliseError::UnknownTable { id: rows.table_id })?;
+        let known = tables.get_mut(rows.table_id).ok_or(NormaliseError::UnknownTable { id: rows.table_id })?;
         let captured = known.captured.as_ref().filter(|_| !open.is_passed);
         open.has_captured |= captured.is_some();
         let mut reader = rows.of(&known.map)?;
@@ -593,17 +604,12 @@ impl Normaliser {
     }
 
     /// Reads the events of an XA transaction that is committed now.
-    fn replay(&mut self, spool: Spool, out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
+    fn replay(&mut self, spool: Spool, data: Data<'_>, out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
+        // What was built so far points into the chunk, what comes now into buffers of its own.
+        let Data::Chunk(chunk) = data else { return Err(misplaced("the end of an XA transaction", "inside an event")) };
+        self.finish(chunk.clone(), out);
         let mut events = spool.read()?;
-        // What was built so far points into another buffer.
-        self.unfinished(out);
         self.expanded(out, &mut |buffer| Ok(events.append_next(buffer)?))
-    }
-
-    /// Ends a batch in the middle of a chunk, when nothing of it points into the chunk.
-    fn unfinished(&mut self, out: &mut VecDeque<Batch>) {
-        debug_assert!(self.assembler.cells().is_empty() || self.open.is_some(), "cells without a transaction");
-        self.finish_with_pending(out);
     }
 
     fn prepare(
@@ -705,4 +711,51 @@ impl Normaliser {
         };
         self.assembler.finish(data, self.end.take(), self.written_at, out);
     }
+}
+
+fn bytes_of<'d>(data: &'d [u8], range: &Range<u32>) -> &'d [u8] {
+    data.get(range.start as usize..range.end as usize).unwrap_or_default()
+}
+
+fn misplaced(event: &'static str, place: &'static str) -> NormaliseError {
+    NormaliseError::Misplaced { event, place }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn qualified(table: &crate::statement::TableName) -> String {
+    format!("{}.{}", table.schema, table.name)
+}
+
+/// Puts the whole value in place of the differences to the one before.
+fn rebuild(
+    column: usize,
+    before: Option<Row>,
+    after: Option<Row>,
+    data: &[u8],
+    cells: &mut [Cell],
+    rebuilt: &mut Vec<u8>,
+) -> Result<(), ()> {
+    let at = |row: Option<Row>| row.map(|row| row.first as usize + column);
+    let (Some(old), Some(new)) = (at(before), at(after)) else { return Err(()) };
+    let old = cells.get(old).cloned();
+    let Some(target) = cells.get_mut(new) else { return Err(()) };
+    let Cell::Value(differences) = target.clone() else { return Ok(()) };
+    let value = match old {
+        // The row before does not have it either: all that is known is that it is not told.
+        None | Some(Cell::Unchanged) => Cell::Unchanged,
+        Some(Cell::Value(old)) if differences.is_empty() => Cell::Value(old),
+        Some(Cell::Value(old)) => {
+            let start = rebuilt.len();
+            json_diff::apply(bytes_of(data, &old), bytes_of(data, &differences), rebuilt).map_err(|_| ())?;
+            let place =
+                |length: usize| u32::try_from(length).ok().and_then(|length| REBUILT.checked_add(length)).ok_or(());
+            Cell::Value(place(start)?..place(rebuilt.len())?)
+        }
+        Some(Cell::Null) => return Err(()),
+    };
+    *target = value;
+    Ok(())
 }

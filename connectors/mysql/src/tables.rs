@@ -152,6 +152,11 @@ impl Tables {
         self.facts.remove(&(schema.into(), name.into()));
     }
 
+    /// The same of all tables.
+    pub(crate) fn forget_all(&mut self) {
+        self.facts.clear();
+    }
+
     fn is_same(&self, event: &TableMapEvent<'_>) -> bool {
         self.by_id.get(&event.table_id).is_some_and(|known| *known.bytes == *event.bytes())
     }
@@ -201,8 +206,8 @@ impl Tables {
         let fact_of = |name: &str| facts.iter().find(|fact| fact.name == name);
         let columns = map.columns.iter().map(|column| {
             let name: Box<str> = column.name.clone().unwrap_or_default();
-            let declared = fact_of(&name)
-                .map(|fact| Declared { column_type: fact.column_type.clone(), is_json: fact.is_json });
+            let declared =
+                fact_of(&name).map(|fact| Declared { column_type: fact.column_type.clone(), is_json: fact.is_json });
             let codec = codec(column, declared.as_ref(), &self.charsets, &self.options);
             let type_name = crate::value::type_name(column, declared.as_ref(), &self.charsets).into_boxed_str();
             Column { name, type_name, codec }

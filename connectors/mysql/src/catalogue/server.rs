@@ -165,6 +165,15 @@ impl Catalogue {
         }))
     }
 
+    /// How many XA transactions are prepared; 0 where we may not know.
+    pub(crate) async fn prepared(&mut self) -> Result<usize, SourceError> {
+        match self.ask("XA RECOVER", "looking for prepared transactions").await {
+            Ok(rows) => Ok(rows.len()),
+            Err(error) if error.kind == SourceErrorKind::Refused => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The newest place of the log: all that was committed before the call lies before it.
     pub(crate) async fn newest(&mut self, server: &Server) -> Result<Place, SourceError> {
         match server.flavour {

@@ -2,7 +2,6 @@
 
 use figvine_change::{Finding, Severity};
 
-use super::{Explained, finding};
 use crate::catalogue::{LogStatus, Server, TableFacts};
 use crate::config::{Config, Flavour, Keyless};
 
@@ -29,7 +28,7 @@ pub(super) fn settings(config: &Config, server: &Server) -> Vec<Finding> {
     let mut found = Vec::new();
     if !server.is_on("log_bin") {
         return vec![
-            finding(Severity::Blocker, "FV-1250", "setting log_bin", "off")
+            Finding::new(Severity::Blocker, "FV-1250", "setting log_bin", "off")
                 .why("Without a binary log there is nothing to read.")
                 .hint(
                     "Write `log_bin`, `binlog_format = ROW`, `binlog_row_metadata = FULL` and a `server_id` into the \
@@ -37,7 +36,7 @@ pub(super) fn settings(config: &Config, server: &Server) -> Vec<Finding> {
                 ),
         ];
     }
-    found.push(finding(Severity::Ok, "FV-1250", "setting log_bin", "on"));
+    found.push(Finding::new(Severity::Ok, "FV-1250", "setting log_bin", "on"));
     found.push(format(server));
     found.push(metadata(server));
     found.extend(image(config, server));
@@ -45,12 +44,12 @@ pub(super) fn settings(config: &Config, server: &Server) -> Vec<Finding> {
     found.push(gtids(server));
     found.extend(server_id(config, server));
     if server.setting("binlog_checksum").is_some_and(|value| value.eq_ignore_ascii_case("NONE")) {
-        let found_off = finding(Severity::Warning, "FV-1260", "setting binlog_checksum", "none")
+        let found_off = Finding::new(Severity::Warning, "FV-1260", "setting binlog_checksum", "none")
             .why("Damage to the log, on disk or on the way, would go unnoticed.");
         found.push(set(server, found_off, "binlog_checksum", "'CRC32'", false));
     }
     if server.number("sync_binlog").is_some_and(|value| value != 1.0) {
-        let found_lazy = finding(Severity::Warning, "FV-1264", "setting sync_binlog", "not 1").why(
+        let found_lazy = Finding::new(Severity::Warning, "FV-1264", "setting sync_binlog", "not 1").why(
             "A crash of the server's machine can take transactions out of its log that were already published; the \
              source stops then, since its log is no longer the one that was read.",
         );
@@ -59,13 +58,13 @@ pub(super) fn settings(config: &Config, server: &Server) -> Vec<Finding> {
     let logs_replicated = ["log_replica_updates", "log_slave_updates"].iter().find_map(|name| server.setting(name));
     if logs_replicated.is_some_and(|value| !matches!(value, "ON" | "1")) {
         found.push(
-            finding(Severity::Note, "FV-1262", "setting log_replica_updates", "off")
+            Finding::new(Severity::Note, "FV-1262", "setting log_replica_updates", "off")
                 .why("Where this server is itself a replica, what it gets from its source is not in its own log.")
                 .hint("Point the url at the source, or turn the setting (MariaDB: `log_slave_updates`) on and restart the server."),
         );
     }
     found.push(
-        finding(Severity::Note, "FV-1266", "setting sql_log_bin", "can be turned off by privileged sessions")
+        Finding::new(Severity::Note, "FV-1266", "setting sql_log_bin", "can be turned off by privileged sessions")
             .why("What a session writes after `SET sql_log_bin = 0` is in no log, and nothing tells that it happened."),
     );
     found
@@ -75,9 +74,9 @@ fn format(server: &Server) -> Finding {
     let object = "setting binlog_format";
     // MySQL is about to drop the setting: ROW is what is left then.
     match server.setting("binlog_format") {
-        Some("ROW") | None => finding(Severity::Ok, "FV-1251", object, "ROW"),
+        Some("ROW") | None => Finding::new(Severity::Ok, "FV-1251", object, "ROW"),
         Some(other) => {
-            let wrong = finding(Severity::Blocker, "FV-1251", object, format!("it is {other}, not ROW"))
+            let wrong = Finding::new(Severity::Blocker, "FV-1251", object, format!("it is {other}, not ROW"))
                 .why("Statements in the log do not say which rows they changed.");
             set(server, wrong, "binlog_format", "'ROW'", true)
         }
@@ -87,11 +86,11 @@ fn format(server: &Server) -> Finding {
 fn metadata(server: &Server) -> Finding {
     let object = "setting binlog_row_metadata";
     match server.setting("binlog_row_metadata") {
-        Some("FULL") => finding(Severity::Ok, "FV-1252", object, "FULL"),
+        Some("FULL") => Finding::new(Severity::Ok, "FV-1252", object, "FULL"),
         other => {
             let shown =
                 other.map_or_else(|| "the server does not have it".into(), |it| format!("it is {it}, not FULL"));
-            let wrong = finding(Severity::Blocker, "FV-1252", object, shown)
+            let wrong = Finding::new(Severity::Blocker, "FV-1252", object, shown)
                 .why("Rows in the log are then without names, and partly without signs, labels and character sets of their columns.");
             if other.is_some() { set(server, wrong, "binlog_row_metadata", "'FULL'", false) } else { wrong }
         }
@@ -102,7 +101,7 @@ fn image(config: &Config, server: &Server) -> Vec<Finding> {
     let mut found = Vec::new();
     let object = "setting binlog_row_image";
     found.push(match server.setting("binlog_row_image") {
-        Some("FULL") | None => finding(Severity::Ok, "FV-1253", object, "FULL"),
+        Some("FULL") | None => Finding::new(Severity::Ok, "FV-1253", object, "FULL"),
         Some(other) => {
             let (severity, why) = match config.keyless {
                 Keyless::WholeRow => {
@@ -113,12 +112,12 @@ fn image(config: &Config, server: &Server) -> Vec<Finding> {
                     "Updates do not carry all values, before or after: what is missing is named in `unchanged`.",
                 ),
             };
-            let partial = finding(severity, "FV-1253", object, format!("it is {other}, not FULL")).why(why);
+            let partial = Finding::new(severity, "FV-1253", object, format!("it is {other}, not FULL")).why(why);
             set(server, partial, "binlog_row_image", "'FULL'", true)
         }
     });
     if server.setting("binlog_row_value_options").is_some_and(|value| !value.is_empty()) {
-        let partial = finding(Severity::Note, "FV-1258", "setting binlog_row_value_options", "PARTIAL_JSON")
+        let partial = Finding::new(Severity::Note, "FV-1258", "setting binlog_row_value_options", "PARTIAL_JSON")
             .why("Updates of JSON carry the difference alone; it is applied to the value before, which costs time.");
         found.push(set(server, partial, "binlog_row_value_options", "''", true));
     }
@@ -128,7 +127,7 @@ fn image(config: &Config, server: &Server) -> Vec<Finding> {
 fn expiry(server: &Server) -> Finding {
     let (object, name) = ("setting binlog_expire_logs_seconds", "binlog_expire_logs_seconds");
     if let Some(bytes) = server.number("max_binlog_total_size").filter(|bytes| *bytes > 0.0) {
-        return finding(Severity::Warning, "FV-1254", "setting max_binlog_total_size", format!("{bytes} bytes"))
+        return Finding::new(Severity::Warning, "FV-1254", "setting max_binlog_total_size", format!("{bytes} bytes"))
             .why("When a burst of writes fills it, log is removed however new it is, and a bridge that was away has a gap.")
             .hint("Make it as large as the disk can spare.");
     }
@@ -136,16 +135,16 @@ fn expiry(server: &Server) -> Finding {
     let seconds = server.number(name).filter(|seconds| *seconds > 0.0).unwrap_or(days);
     let never = server.setting("binlog_expire_logs_auto_purge").is_some_and(|value| value == "OFF");
     if seconds <= 0.0 || never {
-        return finding(Severity::Note, "FV-1254", object, "log is never removed by itself")
+        return Finding::new(Severity::Note, "FV-1254", object, "log is never removed by itself")
             .why("No log is lost to a bridge that is away; the disk fills unless somebody purges it.");
     }
     let shown = format!("log is removed after {:.1} hours", seconds / 3600.0);
     if seconds < SHORT_S {
-        let short = finding(Severity::Warning, "FV-1254", object, shown)
+        let short = Finding::new(Severity::Warning, "FV-1254", object, shown)
             .why("A bridge that is away for longer has a gap, and stops.");
         return set(server, short, name, "604800", false);
     }
-    finding(Severity::Ok, "FV-1254", object, shown)
+    Finding::new(Severity::Ok, "FV-1254", object, shown)
 }
 
 fn gtids(server: &Server) -> Finding {
@@ -153,9 +152,9 @@ fn gtids(server: &Server) -> Finding {
         Flavour::MySql => {
             let mode = server.setting("gtid_mode").unwrap_or("OFF");
             if mode == "ON" {
-                return finding(Severity::Ok, "FV-1255", "setting gtid_mode", "on");
+                return Finding::new(Severity::Ok, "FV-1255", "setting gtid_mode", "on");
             }
-            let mut off = finding(Severity::Warning, "FV-1255", "setting gtid_mode", format!("it is {mode}"))
+            let mut off = Finding::new(Severity::Warning, "FV-1255", "setting gtid_mode", format!("it is {mode}"))
                 .why("Places in the log are then files and offsets, which hold on this server alone: no failover.")
                 .hint(
                     "Run the steps one by one, and each on all servers of a replication topology before the next. \
@@ -170,10 +169,10 @@ fn gtids(server: &Server) -> Finding {
             steps.iter().skip(done).fold(off, |off, step| off.fix(format!("SET PERSIST gtid_mode = {step};")))
         }
         Flavour::MariaDb if server.is_on("gtid_strict_mode") => {
-            finding(Severity::Ok, "FV-1255", "setting gtid_strict_mode", "on")
+            Finding::new(Severity::Ok, "FV-1255", "setting gtid_strict_mode", "on")
         }
         Flavour::MariaDb => {
-            let off = finding(Severity::Note, "FV-1255", "setting gtid_strict_mode", "off").why(
+            let off = Finding::new(Severity::Note, "FV-1255", "setting gtid_strict_mode", "off").why(
                 "Transactions may then be logged out of order, after a failover for instance; a restart of the bridge \
                  behind such a place is refused.",
             );
@@ -187,12 +186,12 @@ fn server_id(config: &Config, server: &Server) -> Option<Finding> {
     let ours = config.server_id();
     let theirs = server.setting("server_id").unwrap_or("0");
     if theirs == "0" {
-        let none =
-            finding(Severity::Blocker, "FV-1256", object, "0").why("A server without an id gives its log to nobody.");
+        let none = Finding::new(Severity::Blocker, "FV-1256", object, "0")
+            .why("A server without an id gives its log to nobody.");
         return Some(set(server, none, "server_id", "1", false));
     }
     (theirs == ours.to_string()).then(|| {
-        finding(Severity::Blocker, "FV-1256", object, format!("{ours}, which is ours too"))
+        Finding::new(Severity::Blocker, "FV-1256", object, format!("{ours}, which is ours too"))
             .why("Two servers under one id take each other's changes for their own, and skip them.")
             .hint("Configure another `server_id` for the source.")
     })
@@ -210,10 +209,10 @@ pub(super) fn filters(status: &LogStatus, meant: &[&TableFacts]) -> Vec<Finding>
         let object = format!("setting {name}");
         let out: Vec<_> = meant.iter().filter(|table| is_out(&table.schema)).map(|table| table.qualified()).collect();
         found.push(if out.is_empty() {
-            finding(Severity::Note, "FV-1257", object, databases.join(", "))
+            Finding::new(Severity::Note, "FV-1257", object, databases.join(", "))
                 .why("Other databases are kept out of the log; no captured table is.")
         } else {
-            finding(
+            Finding::new(
                 Severity::Blocker,
                 "FV-1257",
                 object,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::catalogue::{ForeignKey, Key, LogFile, LogStatus};
+use crate::catalogue::{ForeignKey, LogFile, LogStatus, tables::Key};
 use crate::config::Keyless;
 use crate::config::tests::example;
 

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{FULL_PACKET, Identity, Request, Session};
+use super::{FULL_PACKET, Request, Session};
 use crate::catalogue::Server;
 use crate::dial::Stream;
 use crate::error::{ServerError, Told, failure, garbled, of_io, of_server};
@@ -44,7 +44,6 @@ pub(crate) struct Chunk {
 /// The running dump.
 #[derive(Debug)]
 pub(crate) struct Dump {
-    identity: Identity,
     chunks: mpsc::Receiver<Chunk>,
     leave: Option<oneshot::Sender<()>>,
     /// One task. Dropped with us, it closes the connection.
@@ -66,10 +65,10 @@ impl Dump {
             let what = format!("{} does not answer within {} s", session.host(), ANSWER.as_secs());
             failure(SourceErrorKind::Unreachable, "FV-1123", what)
         })??;
-        Ok(Self::run(session, identity, request.heartbeat.saturating_mul(3)))
+        Ok(Self::run(session, request.heartbeat.saturating_mul(3)))
     }
 
-    fn run(session: Session, identity: Identity, silence: Duration) -> Self {
+    fn run(session: Session, silence: Duration) -> Self {
         let (sender, chunks) = mpsc::channel(CHUNKS);
         let (leave, left) = oneshot::channel();
         let connection = Connection {
@@ -84,12 +83,7 @@ impl Dump {
         };
         let mut task = JoinSet::new();
         task.spawn(connection.run(sender, left));
-        Self { identity, chunks, leave: Some(leave), task }
-    }
-
-    /// Who answers.
-    pub(crate) fn identity(&self) -> &Identity {
-        &self.identity
+        Self { chunks, leave: Some(leave), task }
     }
 
     /// The next chunk. `None` when the server ended the log. Cancel-safe.

@@ -27,8 +27,7 @@ fn payload(kind: u8, length: usize) -> Vec<u8> {
 fn run(silence: Duration) -> (Dump, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     let session = Session::new(Stream::Unix(ours), Host::Unix("/s".into()));
-    let identity = Identity { server_id: 1, server_uuid: None };
-    (Dump::run(session, identity, silence), theirs)
+    (Dump::run(session, silence), theirs)
 }
 
 /// All events of a dump, and how it ended.
