@@ -1,0 +1,203 @@
+//! The way to one MySQL or MariaDB server.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use figvine_change::{Connector, Durable, Engine, Finding, Position, Retention, SourceError, SourceErrorKind};
+use secrecy::ExposeSecret;
+
+use crate::catalogue::{Catalogue, Server, TableFacts};
+use crate::config::{Config, Keyless};
+use crate::error::{Told, failure};
+use crate::globs::{GlobError, Globs};
+use crate::normalise::Normaliser;
+use crate::position::{Place, Reading};
+use crate::session::{Dump, Request, Session};
+use crate::source::MysqlSource;
+use crate::tables::Tables;
+use crate::url::{ConnectUrl, UrlError};
+use crate::value::Charsets;
+use crate::{check, start};
+
+/// One MySQL or MariaDB server as a source.
+#[derive(Debug)]
+pub struct Mysql {
+    config: Config,
+    url: ConnectUrl,
+    globs: Globs,
+    program: String,
+}
+
+/// A configuration that cannot hold.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The URL.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// A glob.
+    #[error(transparent)]
+    Glob(#[from] GlobError),
+}
+
+impl Mysql {
+    /// Reads the configuration; connects to nothing.
+    ///
+    /// # Errors
+    /// When a part of it cannot hold.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        let url = ConnectUrl::parse(config.url.expose_secret())?;
+        let globs = Globs::of_tables(&config.tables, url.database.as_deref())?;
+        let program = format!("figvine {}", config.source);
+        Ok(Self { config, url, globs, program })
+    }
+
+    async fn server(&self) -> Result<(Catalogue, Server), SourceError> {
+        let mut catalogue = Box::pin(Catalogue::connect(&self.url, &self.program)).await?;
+        let server = catalogue.server().await?;
+        if server.flavour != self.config.flavour {
+            let (found, wanted) = (server.flavour.name(), self.config.flavour.name());
+            return Err(failure(SourceErrorKind::Invalid, "FV-1206", format!("the server is {found}, not {wanted}"))
+                .hint("Their logs differ: say `mysql:` or `mariadb:` in the configuration, as the server is."));
+        }
+        Ok((catalogue, server))
+    }
+
+    /// Tables that are captured, each with a key, or allowed to be without.
+    fn captured<'a>(&self, tables: &'a [TableFacts]) -> Result<Vec<&'a TableFacts>, SourceError> {
+        let meant = tables.iter().filter(|t| t.is_base() && self.globs.matches_table(&t.schema, &t.name));
+        let meant: Vec<_> = meant.collect();
+        if self.config.keyless == Keyless::Refuse
+            && let Some(keyless) = meant.iter().find(|table| table.key.is_none())
+        {
+            let name = keyless.qualified();
+            return Err(failure(SourceErrorKind::Invalid, "FV-1224", format!("table {name} has no key")).hint(
+                format!(
+                    "Give it a primary key, say `keyless: whole_row` if the whole row may be its key, or leave it out: \
+                 `\"!{name}\"` in `tables`."
+                ),
+            ));
+        }
+        Ok(meant)
+    }
+}
+
+impl Connector for Mysql {
+    type Source = MysqlSource;
+
+    async fn check(&self) -> Result<Vec<Finding>, SourceError> {
+        Box::pin(check::check(&self.config, &self.url, &self.globs)).await
+    }
+
+    async fn newest(&self) -> Result<Position, SourceError> {
+        let (mut catalogue, server) = self.server().await?;
+        Ok(catalogue.newest(&server).await?.position())
+    }
+
+    /// The server keeps its log by its own rules, not because of us.
+    async fn retention(&self) -> Result<Option<Retention>, SourceError> {
+        Ok(None)
+    }
+
+    fn is_reached(&self, target: &Position, reached: &Position) -> bool {
+        let Some((target, (reached, _))) = Place::parse(target).zip(Reading::parse(reached)) else { return false };
+        match (&target, reached.done()) {
+            (Place::MySql(target), Place::MySql(reached)) => target.is_subset(reached),
+            (Place::MariaDb(target), Place::MariaDb(reached)) => target.is_reached_by(reached),
+            (Place::File { file, position, .. }, Place::File { file: at, position: offset, .. }) => {
+                // Files are numbered; the number grows longer than six digits.
+                (at.len(), at.as_str(), offset) >= (file.len(), file.as_str(), position)
+            }
+            _ => false,
+        }
+    }
+
+    async fn open(&self, from: Option<Position>, _durable: Durable) -> Result<MysqlSource, SourceError> {
+        let config = &self.config;
+        let (mut catalogue, server) = Box::pin(self.server()).await?;
+        let parsed = from.as_ref().map(|position| {
+            Reading::parse(position).ok_or_else(|| {
+                failure(SourceErrorKind::PositionLost, "FV-1302", format!("`{position}` is no position of this log"))
+                    .hint("The stream was written from another kind of database. Give this source a stream of its own.")
+            })
+        });
+        let (reading, passed) = match parsed.transpose()? {
+            Some((reading, passed)) => {
+                // Verified against what the server has; in a file the place may be put to the next one's beginning.
+                let place = Box::pin(start::place(&mut catalogue, &server, Some(&reading.place().position()))).await?;
+                let is_same = place == *reading.place();
+                (if is_same { reading } else { Reading::from(place) }, passed)
+            }
+            None => {
+                Box::pin(no_prepared(&mut catalogue)).await?;
+                (Reading::from(Box::pin(start::place(&mut catalogue, &server, None)).await?), None)
+            }
+        };
+        let all = catalogue.tables().await?;
+        let captured = self.captured(&all)?;
+        let mut keys = HashMap::new();
+        let mut names = HashSet::new();
+        for table in captured {
+            names.insert((table.schema.clone(), table.name.clone()));
+            if let Some(key) = &table.key {
+                keys.insert((table.schema.as_str().into(), table.name.as_str().into()), key.columns.clone());
+            }
+        }
+        let mut charsets = Charsets::new();
+        for (collation, charset) in catalogue.collations(server.flavour).await? {
+            charsets.tell(collation, &charset);
+        }
+        let url = self.url.only(catalogue.host());
+        let session = Box::pin(Session::open(&url, &self.program)).await?;
+        let request = Request {
+            from: reading.place().clone(),
+            server_id: config.server_id(),
+            name: config.source.clone(),
+            heartbeat: config.heartbeat,
+        };
+        let dump = Box::pin(Dump::begin(session, &server, &request)).await?;
+        let started_at = Position { within: passed.as_ref().map(|passed| passed.within), ..begun(&reading, &from) };
+        tracing::info!(from = %started_at, server = %server.name(), "reading the log");
+        let tables =
+            Tables::new(self.globs.clone(), config.keyless, server.flavour, config.values, charsets, keys, names);
+        Ok(MysqlSource {
+            started_at,
+            engine: Engine {
+                name: match server.flavour {
+                    crate::config::Flavour::MySql => "mysql",
+                    crate::config::Flavour::MariaDb => "mariadb",
+                },
+                version: server.version_text.as_str().into(),
+                database: self.url.database.clone().unwrap_or_default().into(),
+            },
+            flavour: server.flavour,
+            dump,
+            normaliser: Normaliser::new(tables, config.on_statement, reading, passed),
+            url,
+            program: self.program.clone(),
+            catalogue: Some(catalogue),
+            chunk: None,
+            wanted: None,
+            ready: VecDeque::new(),
+        })
+    }
+}
+
+/// The position that a session begins at: the one it was given, with all that it says.
+fn begun(reading: &Reading, from: &Option<Position>) -> Position {
+    from.clone().unwrap_or_else(|| Position::between(reading.to_string()))
+}
+
+/// At the very first start: rows of a transaction that is already prepared lie before the log that is read,
+/// and its COMMIT behind.
+async fn no_prepared(catalogue: &mut Catalogue) -> Result<(), SourceError> {
+    match catalogue.prepared().await? {
+        0 => Ok(()),
+        count => Err(failure(
+            SourceErrorKind::Unreachable,
+            "FV-1315",
+            format!("{count} XA transactions are prepared and neither committed nor rolled back"),
+        )
+        .hint(
+            "Reading begins where none is. `XA RECOVER` lists them; the application, or an administrator, ends them.",
+        )),
+    }
+}

@@ -1,0 +1,246 @@
+//! Places in a log, and their text in a [`Position`].
+//!
+//! ```text
+//! gtid/<set>                        MySQL: all transactions of the set were passed
+//! mariadb/<domain-server-sequence>  MariaDB: all up to these, one per domain
+//! file/<server>/<file>/<offset>     where there are no GTIDs; the server is named by its UUID (MySQL) or id (MariaDB)
+//! ```
+
+use std::fmt;
+
+use figvine_change::{Position, Within};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::gtid::{MariaDbGtid, MariaDbSet, MySqlSet};
+
+/// What a file's name is written as: no `/`, no `;`, no blanks.
+const ESCAPED: AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
+
+/// A place between two transactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Behind all transactions of the set.
+    MySql(MySqlSet),
+    /// Behind the last of each domain.
+    MariaDb(MariaDbSet),
+    /// A place in a file.
+    File {
+        /// The server whose file it is: its UUID, or its id where it has none.
+        server: String,
+        /// The file's name, without a folder.
+        file: String,
+        /// Offset of the next event, in bytes.
+        position: u64,
+    },
+}
+
+impl Place {
+    /// Reads the part of a [`Position`] that names a place; `None` when it is none of this connector.
+    #[must_use]
+    pub fn parse(position: &Position) -> Option<Self> {
+        let (kind, rest) = position.log.split_once('/')?;
+        match kind {
+            "gtid" => rest.parse().ok().map(Self::MySql),
+            "mariadb" => rest.parse().ok().map(Self::MariaDb),
+            "file" => {
+                let mut parts = rest.split('/');
+                let (server, file, offset) = (parts.next()?, parts.next()?, parts.next()?);
+                let text = |escaped| percent_decode_str(escaped).decode_utf8().ok().map(|text| text.into_owned());
+                let place = Self::File { server: text(server)?, file: text(file)?, position: offset.parse().ok()? };
+                parts.next().is_none().then_some(place)
+            }
+            _ => None,
+        }
+    }
+
+    /// The position between transactions.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position::between(self.to_string())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MySql(set) => write!(f, "gtid/{set}"),
+            Self::MariaDb(set) => write!(f, "mariadb/{set}"),
+            Self::File { server, file, position } => {
+                let (server, file) = (utf8_percent_encode(server, &ESCAPED), utf8_percent_encode(file, &ESCAPED));
+                write!(f, "file/{server}/{file}/{position}")
+            }
+        }
+    }
+}
+
+/// What an earlier session passed on of the transaction that it was in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// The transaction, where the place does not tell it: MySQL's sets have no order.
+    pub(crate) transaction: Option<String>,
+    /// The last change that was passed on.
+    pub(crate) within: Within,
+}
+
+/// How far a log was read: the place to ask the server for, and, where prepared XA transactions hold that
+/// back, how far everything else was passed on. MySQL's sets need no such second place: what is held back is missing in them.
+///
+/// Text: `<place>`, `<place>~<done>`, and `@<transaction>` behind it inside of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reading {
+    place: Place,
+    /// How far all but prepared transactions were passed on, where that is further.
+    done: Option<Place>,
+    /// The same as it was told at the beginning: what lies before it is passed over.
+    passed_to: Option<Place>,
+}
+
+impl Reading {
+    /// From a place on.
+    pub(crate) fn from(place: Place) -> Self {
+        Self { place, done: None, passed_to: None }
+    }
+
+    /// Reads a position's text; `None` when it is none of this connector.
+    pub(crate) fn parse(position: &Position) -> Option<(Self, Option<Passed>)> {
+        let (places, transaction) = match position.log.split_once('@') {
+            Some((places, transaction)) => (places, Some(transaction.to_owned())),
+            None => (&*position.log, None),
+        };
+        let (place, done) = match places.split_once('~') {
+            Some((place, done)) => (place, Some(done)),
+            None => (places, None),
+        };
+        let parsed = |text: &str| Place::parse(&Position::between(text));
+        let place = parsed(place)?;
+        let done = match done {
+            Some(done) => Some(parsed(done)?),
+            None => None,
+        };
+        let passed = position.within.map(|within| Passed { transaction, within });
+        Some((Self { place, passed_to: done.clone(), done }, passed))
+    }
+
+    /// Where to ask the server for the log.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// How far all but prepared transactions were passed on.
+    pub(crate) fn done(&self) -> &Place {
+        self.done.as_ref().unwrap_or(&self.place)
+    }
+
+    /// Goes on behind a transaction, or to a place of a file; whether that is news.
+    pub(crate) fn add(&mut self, behind: &Place) -> bool {
+        let before = self.done().clone();
+        let target = self.done.as_mut().unwrap_or(&mut self.place);
+        match (target, behind) {
+            (Place::MySql(set), Place::MySql(more)) => set.union(more),
+            (Place::MariaDb(set), Place::MariaDb(more)) => more.entries().for_each(|gtid| set.add(gtid)),
+            (target @ Place::File { .. }, Place::File { .. }) => *target = behind.clone(),
+            // A transaction without the name by which this log is read: the place does not tell of it.
+            _ => {}
+        }
+        *self.done() != before
+    }
+
+    /// Passes by a prepared transaction: the place stays before it.
+    pub(crate) fn hold(&mut self, behind: &Place) {
+        if !matches!(self.place, Place::MySql(_)) {
+            self.done.get_or_insert_with(|| self.place.clone());
+            self.add(behind);
+        }
+    }
+
+    /// No transaction is held any more.
+    pub(crate) fn release(&mut self) {
+        // What was passed over at the beginning may still be to come.
+        if self.passed_to.is_none()
+            && let Some(done) = self.done.take()
+        {
+            self.place = done;
+        }
+    }
+
+    /// Whether a MariaDB transaction was passed on by an earlier session.
+    pub(crate) fn has_passed_gtid(&mut self, gtid: MariaDbGtid) -> bool {
+        let Some(Place::MariaDb(to)) = &self.passed_to else { return false };
+        let Some(last) = to.last(gtid.domain) else { return false };
+        if last.sequence == gtid.sequence {
+            let mut left = MariaDbSet::default();
+            to.entries().filter(|other| other.domain != gtid.domain).for_each(|other| left.add(other));
+            self.passed_to = (!left.is_empty()).then_some(Place::MariaDb(left));
+        }
+        gtid.sequence <= last.sequence
+    }
+
+    /// Whether a transaction that begins before `offset` was passed on by an earlier session.
+    pub(crate) fn has_passed_file(&mut self, file: &str, offset: u64) -> bool {
+        let Some(Place::File { file: to, position, .. }) = &self.passed_to else { return false };
+        let is_passed = file != to || offset <= *position;
+        if !is_passed {
+            self.passed_to = None;
+        }
+        is_passed
+    }
+
+    /// A place in a file of the server that is read.
+    pub(crate) fn file_place(&self, file: &str, position: u64) -> Place {
+        let server = match &self.place {
+            Place::File { server, .. } => server.clone(),
+            Place::MySql(_) | Place::MariaDb(_) => String::new(),
+        };
+        Place::File { server, file: file.to_owned(), position }
+    }
+
+    /// The offset of which an event's header tells the lower 32 bits.
+    pub(crate) fn offset_near(&self, file: &str, low: u32) -> u64 {
+        let low = u64::from(low);
+        match self.done() {
+            Place::File { file: at, position, .. } if at == file => {
+                let offset = (position & !0xffff_ffff) | low;
+                // Behind the last place: one that seems far before it is in the next 4 GiB.
+                if offset + (1 << 31) < *position { offset + (1 << 32) } else { offset }
+            }
+            _ => low,
+        }
+    }
+}
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.place)?;
+        match &self.done {
+            Some(done) => write!(f, "~{done}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_read_back_through_positions() {
+        for text in [
+            "gtid/",
+            "gtid/aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:7-8:b:3",
+            "mariadb/",
+            "mariadb/0-10-9,1-11-5",
+            "file/aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa/binlog.000001/4",
+            "file/10/odd%20%2Fname%3B.000001/18446744073709551615",
+        ] {
+            let position = Position::parse(&format!("{text};3.1")).expect("a position");
+            assert_eq!(Place::parse(&position).expect("a place").position(), Position::between(text));
+        }
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused() {
+        for text in ["7/1/0/64", "gtid/x", "mariadb/0-1", "file/1/b", "file/1/b/x", "file/1/b/4/5", "gtid"] {
+            assert_eq!(Place::parse(&Position::between(text)), None, "{text}");
+        }
+    }
+}

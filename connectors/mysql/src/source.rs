@@ -1,0 +1,113 @@
+//! An open log: chunks in, batches out.
+
+use std::collections::VecDeque;
+
+use figvine_change::{Batch, Engine, Position, Source, SourceError, SourceErrorKind};
+
+use crate::catalogue::Catalogue;
+use crate::config::Flavour;
+use crate::error::{Told, failure};
+use crate::normalise::{NormaliseError, Normaliser, Progress};
+use crate::session::{Chunk, Dump};
+use crate::tables::Wanted;
+use crate::url::ConnectUrl;
+
+/// A binary log that is being read.
+#[derive(Debug)]
+pub struct MysqlSource {
+    pub(crate) started_at: Position,
+    pub(crate) engine: Engine,
+    pub(crate) flavour: Flavour,
+    pub(crate) dump: Dump,
+    pub(crate) normaliser: Normaliser,
+    pub(crate) url: ConnectUrl,
+    pub(crate) program: String,
+    /// For questions while the log is read; made when there is one.
+    pub(crate) catalogue: Option<Catalogue>,
+    /// The chunk that is being read, and how far.
+    pub(crate) chunk: Option<(Chunk, usize)>,
+    /// What a table map made us ask and is not answered yet.
+    pub(crate) wanted: Option<Wanted>,
+    /// Batches read and not yet handed out.
+    pub(crate) ready: VecDeque<Batch>,
+}
+
+impl MysqlSource {
+    /// Asks the catalogue. A connection that broke meanwhile is made anew, once.
+    async fn answer(&mut self) -> Result<(), SourceError> {
+        let Some(wanted) = self.wanted.clone() else { return Ok(()) };
+        if let Some(mut catalogue) = self.catalogue.take()
+            && let Ok(columns) = catalogue.columns(self.flavour, &wanted.schema, &wanted.name).await
+        {
+            self.catalogue = Some(catalogue);
+            self.normaliser.tables.answer(&wanted, columns);
+        } else {
+            let mut catalogue = Catalogue::connect(&self.url, &self.program).await?;
+            let columns = catalogue.columns(self.flavour, &wanted.schema, &wanted.name).await?;
+            self.catalogue = Some(catalogue);
+            self.normaliser.tables.answer(&wanted, columns);
+        }
+        self.wanted = None;
+        Ok(())
+    }
+}
+
+impl Source for MysqlSource {
+    async fn next(&mut self) -> Result<Option<Batch>, SourceError> {
+        // Everything half-done stands in `self`, so that a dropped call loses nothing.
+        loop {
+            if let Some(batch) = self.ready.pop_front() {
+                return Ok(Some(batch));
+            }
+            Box::pin(self.answer()).await?;
+            let Some((chunk, at)) = &mut self.chunk else {
+                match self.dump.next().await? {
+                    Some(chunk) => self.chunk = Some((chunk, 0)),
+                    None => return Ok(None),
+                }
+                continue;
+            };
+            match self.normaliser.read(chunk, at, &mut self.ready).map_err(of_log)? {
+                Progress::Done => self.chunk = None,
+                Progress::Wants(wanted) => self.wanted = Some(wanted),
+            }
+        }
+    }
+
+    fn started_at(&self) -> &Position {
+        &self.started_at
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    async fn close(self) {
+        self.dump.close().await;
+    }
+}
+
+/// What the log told and we do not go on behind.
+fn of_log(error: NormaliseError) -> SourceError {
+    let (code, what, hint) = match &error {
+        NormaliseError::Statement { .. } => (
+            "FV-1402",
+            error.to_string(),
+            "Set `binlog_format = ROW`. Read the table again; `on_statement: warn` goes on without these rows.",
+        ),
+        NormaliseError::Table(crate::tables::TableError::Outdated { .. }) => {
+            ("FV-1403", error.to_string(), "Set `binlog_row_metadata = FULL`: then the log itself tells the columns.")
+        }
+        NormaliseError::RolledBack => (
+            "FV-1404",
+            error.to_string(),
+            "Tables of engines that cannot roll back were changed beside others. Nothing was skipped.",
+        ),
+        _ => (
+            "FV-1401",
+            "the log cannot be decoded".to_owned(),
+            "Nothing was skipped. If the server's own `mysqlbinlog` reads it, report it with the server's version.",
+        ),
+    };
+    failure(SourceErrorKind::Undecodable, code, what).hint(hint).because(error)
+}

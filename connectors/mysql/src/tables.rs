@@ -1,0 +1,237 @@
+//! The tables of a session, by the ids that the log gives them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use figvine_change::{Column, Table};
+
+use crate::catalogue::ColumnFacts;
+use crate::config::{Flavour, Keyless};
+use crate::decode::reader::DecodeError;
+use crate::decode::table_map::{TableMap, TableMapEvent};
+use crate::globs::Globs;
+use crate::value::{Charsets, Declared, ValueOptions, codec};
+
+/// A table of the log.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// What the log said, to see whether it says the same again.
+    bytes: Box<[u8]>,
+    pub(crate) map: TableMap,
+    /// Where its rows are changes.
+    pub(crate) captured: Option<Arc<Table>>,
+    /// Whether the receiver knows its shape.
+    pub(crate) is_told: bool,
+}
+
+/// The tables of a session.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    pub(crate) globs: Globs,
+    pub(crate) keyless: Keyless,
+    pub(crate) flavour: Flavour,
+    pub(crate) options: ValueOptions,
+    pub(crate) charsets: Charsets,
+    by_id: HashMap<u64, Known>,
+    /// The last shape of each captured table.
+    shapes: HashMap<(Box<str>, Box<str>), Arc<Table>>,
+    /// What the catalogue says of columns; of a table that it does not have, nothing.
+    facts: HashMap<(Box<str>, Box<str>), Vec<ColumnFacts>>,
+    /// Unique keys of tables without a primary one, from the catalogue.
+    keys: HashMap<(Box<str>, Box<str>), Vec<String>>,
+    /// Names of tables that are captured, as far as known: for statements.
+    names: HashSet<(String, String)>,
+}
+
+/// A table of which the catalogue must be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) schema: Box<str>,
+    pub(crate) name: Box<str>,
+}
+
+/// A table that cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TableError {
+    /// The log.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The log has no names, and the catalogue's table is another.
+    #[error("the log does not tell the columns of {schema}.{name}, and the table has other columns by now")]
+    Outdated {
+        /// The database.
+        schema: Box<str>,
+        /// The table.
+        name: Box<str>,
+    },
+}
+
+impl Tables {
+    pub(crate) fn new(
+        globs: Globs,
+        keyless: Keyless,
+        flavour: Flavour,
+        options: ValueOptions,
+        charsets: Charsets,
+        keys: HashMap<(Box<str>, Box<str>), Vec<String>>,
+        names: HashSet<(String, String)>,
+    ) -> Self {
+        Self {
+            globs,
+            keyless,
+            flavour,
+            options,
+            charsets,
+            by_id: HashMap::new(),
+            shapes: HashMap::new(),
+            facts: HashMap::new(),
+            keys,
+            names,
+        }
+    }
+
+    /// A table by its id.
+    pub(crate) fn get_mut(&mut self, id: u64) -> Option<&mut Known> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Whether a name is that of a captured table.
+    pub(crate) fn is_captured(&self, schema: &str, name: &str) -> bool {
+        self.globs.matches_table(schema, name)
+    }
+
+    /// Whether a name is that of a captured table that exists, or has been seen.
+    pub(crate) fn is_known(&self, schema: &str, name: &str) -> bool {
+        self.names.contains(&(schema.to_owned(), name.to_owned()))
+    }
+
+    /// The shape that a table had last; without columns when its rows were never seen.
+    pub(crate) fn shape(&self, schema: &str, name: &str) -> Arc<Table> {
+        let found = self.shapes.get(&(schema.into(), name.into()));
+        found.cloned().unwrap_or_else(|| {
+            Arc::new(Table { schema: schema.into(), name: name.into(), columns: Vec::new(), key: Vec::new() })
+        })
+    }
+
+    /// What the catalogue must be asked before [`Tables::learn`].
+    pub(crate) fn wants(&self, event: &TableMapEvent<'_>) -> Option<Wanted> {
+        let key = (event.schema.into(), event.name.into());
+        if self.is_same(event)
+            || !self.globs.matches_table(event.schema, event.name)
+            || self.facts.contains_key(&key)
+            || !self.needs_facts(event)
+        {
+            return None;
+        }
+        Some(Wanted { schema: key.0, name: key.1 })
+    }
+
+    /// Whether the catalogue may have to be asked at all.
+    pub(crate) fn may_want(&self) -> bool {
+        self.flavour == Flavour::MariaDb || self.options.tinyint1_as_boolean || self.has_nameless()
+    }
+
+    fn has_nameless(&self) -> bool {
+        self.by_id.is_empty() || self.by_id.values().any(|known| !known.map.has_names)
+    }
+
+    /// MariaDB's log does not tell JSON, UUID and the like; no log tells display widths; not every log tells names.
+    fn needs_facts(&self, event: &TableMapEvent<'_>) -> bool {
+        self.flavour == Flavour::MariaDb
+            || self.options.tinyint1_as_boolean
+            || event.parse().is_ok_and(|map| !map.has_names)
+    }
+
+    /// Takes in what the catalogue answered.
+    pub(crate) fn answer(&mut self, wanted: &Wanted, columns: Vec<ColumnFacts>) {
+        self.facts.insert((wanted.schema.clone(), wanted.name.clone()), columns);
+    }
+
+    /// What was known of a table's columns may not hold any longer.
+    pub(crate) fn forget(&mut self, schema: &str, name: &str) {
+        self.facts.remove(&(schema.into(), name.into()));
+    }
+
+    /// The same of all tables.
+    pub(crate) fn forget_all(&mut self) {
+        self.facts.clear();
+    }
+
+    fn is_same(&self, event: &TableMapEvent<'_>) -> bool {
+        self.by_id.get(&event.table_id).is_some_and(|known| *known.bytes == *event.bytes())
+    }
+
+    /// Takes in a table map.
+    pub(crate) fn learn(&mut self, event: &TableMapEvent<'_>) -> Result<(), TableError> {
+        if self.is_same(event) {
+            return Ok(());
+        }
+        let mut map = event.parse()?;
+        let key: (Box<str>, Box<str>) = (event.schema.into(), event.name.into());
+        let mut captured = None;
+        let mut is_told = false;
+        if self.globs.matches_table(event.schema, event.name) {
+            let table = self.table(&key, &mut map)?;
+            // The same again under another id, or with another detail of no consequence.
+            captured = Some(match self.shapes.get(&key) {
+                Some(shape) if shape.has_shape_of(&table) => {
+                    is_told = true;
+                    // Codecs may differ where shapes do not: a label was added.
+                    if map_is_plain(&map) { Arc::clone(shape) } else { Arc::new(table) }
+                }
+                _ => Arc::new(table),
+            });
+            self.names.insert((event.schema.to_owned(), event.name.to_owned()));
+            if let Some(table) = &captured {
+                self.shapes.insert(key, Arc::clone(table));
+            }
+        }
+        self.by_id.insert(event.table_id, Known { bytes: event.bytes().into(), map, captured, is_told });
+        Ok(())
+    }
+
+    fn table(&self, key: &(Box<str>, Box<str>), map: &mut TableMap) -> Result<Table, TableError> {
+        let facts = self.facts.get(key).map(Vec::as_slice).unwrap_or_default();
+        if !map.has_names {
+            if facts.len() != map.columns.len() {
+                return Err(TableError::Outdated { schema: key.0.clone(), name: key.1.clone() });
+            }
+            for (column, fact) in map.columns.iter_mut().zip(facts) {
+                column.name = Some(fact.name.as_str().into());
+                if !map.has_signs {
+                    column.unsigned = fact.column_type.contains("unsigned");
+                }
+            }
+        }
+        let fact_of = |name: &str| facts.iter().find(|fact| fact.name == name);
+        let columns = map.columns.iter().map(|column| {
+            let name: Box<str> = column.name.clone().unwrap_or_default();
+            let declared =
+                fact_of(&name).map(|fact| Declared { column_type: fact.column_type.clone(), is_json: fact.is_json });
+            let codec = codec(column, declared.as_ref(), &self.charsets, &self.options);
+            let type_name = crate::value::type_name(column, declared.as_ref(), &self.charsets).into_boxed_str();
+            Column { name, type_name, codec }
+        });
+        let columns: Vec<Column> = columns.collect();
+        let mut key_columns = map.primary_key.clone();
+        if key_columns.is_empty()
+            && let Some(names) = self.keys.get(key)
+        {
+            let found: Vec<_> =
+                names.iter().filter_map(|name| columns.iter().position(|column| *column.name == **name)).collect();
+            if found.len() == names.len() {
+                key_columns = found;
+            }
+        }
+        key_columns.sort_unstable();
+        if key_columns.is_empty() && self.keyless == Keyless::WholeRow {
+            key_columns = (0..columns.len()).collect();
+        }
+        Ok(Table { schema: key.0.clone(), name: key.1.clone(), columns, key: key_columns })
+    }
+}
+
+/// Whether values need nothing of the table map beyond the types' names.
+fn map_is_plain(map: &TableMap) -> bool {
+    map.columns.iter().all(|column| column.labels.is_empty())
+}

@@ -1,0 +1,8 @@
+CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(200));
+SET SESSION binlog_transaction_compression = ON;
+INSERT INTO t VALUES (1, REPEAT('a', 200)), (2, REPEAT('b', 200));
+BEGIN; UPDATE t SET v = REPEAT('c', 200) WHERE id = 1; DELETE FROM t WHERE id = 2; INSERT INTO t VALUES (3, 'x'); COMMIT;
+SET SESSION cte_max_recursion_depth = 10000;
+INSERT INTO t WITH RECURSIVE n (i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 2099) SELECT i, REPEAT('z', 100) FROM n;
+SET SESSION binlog_transaction_compression = OFF;
+INSERT INTO t VALUES (5000, 'plain');
