@@ -215,7 +215,7 @@ pub struct SourceTelemetry {
     families: Families,
     phase: Mutex<Phase>,
     position: Mutex<Option<String>>,
-    /// Commit time of the newest change read and not yet stored, microseconds since 1970; 0 for none.
+    /// Commit time of the oldest change read and not yet stored, microseconds since 1970; 0 for none.
     oldest_unstored: AtomicI64,
     source_lag: Seconds,
     publish_lag: Seconds,

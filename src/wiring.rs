@@ -59,7 +59,7 @@ pub fn chosen<'a>(config: &'a Config, name: Option<&str>) -> Option<Vec<&'a Sour
 /// Runs the sources, each by itself: one that fails for good does not stop the others.
 ///
 /// # Errors
-/// Once all have ended: the first failure.
+/// Once all have ended: the first failure. A configuration that cannot hold, before anything has begun.
 pub async fn run(
     config: &Config,
     wanted: &Wanted,

@@ -54,6 +54,10 @@ pub(super) async fn run(config: &Config, args: &Args, output: Output) -> Result<
     let wanted = Wanted { source: args.source.clone(), until: args.until.clone().map(|goal| goal.0) };
     let stop = stop_on_signals()?;
     if args.dry_run {
+        if chosen.len() > 1 && wanted.until.is_none() {
+            return Err(CliError::new(2, "FV-4012", "a dry run without an end shows one source")
+                .hint("Say `--source NAME`, or `--until now` to see all of them, one behind the other."));
+        }
         for source in chosen {
             let show = |events: &Events| show(events, output);
             Box::pin(wiring::dry_run(config, source, &wanted, stop.clone(), show)).await?;

@@ -15,9 +15,12 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How long what was never reached is tried.
 const FIRST_PATIENCE: Duration = Duration::from_secs(60);
-/// How long another reader of our slot is waited for: a server may need some time to see that we, or the
-/// run before us, are gone. Past that it is somebody else.
+/// How long another reader of our slot is waited for. A server sees at once that the run before us was killed; past
+/// that it is somebody else.
 const BUSY_PATIENCE: Duration = Duration::from_secs(10);
+/// The same once we have read ourselves: behind a cut line the server may take our own old connection for alive until its
+/// `wal_sender_timeout`, by default a minute.
+const OWN_BUSY_PATIENCE: Duration = Duration::from_secs(90);
 /// A session of this length has shown that things work.
 const STEADY: Duration = Duration::from_secs(30);
 
@@ -43,12 +46,15 @@ pub(super) async fn run<C: Connector + 'static>(
             return Ok(());
         }
         if session_began.elapsed() >= STEADY {
-            (pause, busy_since) = (PAUSE_MIN, None);
+            pause = PAUSE_MIN;
+        }
+        let is_busy = matches!(&error, PipelineError::Source(told) if told.kind == SourceErrorKind::Busy);
+        let busy_for = is_busy.then(|| busy_since.get_or_insert(session_began).elapsed());
+        if !is_busy {
+            busy_since = None;
         }
         let may_try_again = match &error {
-            PipelineError::Source(told) if told.kind == SourceErrorKind::Busy => {
-                busy_since.get_or_insert(session_began).elapsed() < BUSY_PATIENCE
-            }
+            _ if let Some(busy_for) = busy_for => busy_for < if streamed { OWN_BUSY_PATIENCE } else { BUSY_PATIENCE },
             // The tail tells from where to read again, if the source still holds it.
             PipelineError::Chain(ChainError::LostAcknowledged { .. } | ChainError::StreamLost { .. }) => {
                 pipeline.stream.on_loss == OnLoss::Reread

@@ -31,6 +31,12 @@ pub enum PipelineError {
     /// A change that has no event.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The stream and its checkpoint are gone together.
+    #[error("stream {stream} is empty and has no checkpoint, while its source was read before")]
+    Wiped {
+        /// The stream's name.
+        stream: String,
+    },
     /// The template of the subjects.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -60,9 +66,12 @@ impl PipelineError {
             Self::Broker(BrokerError::Away { .. } | BrokerError::NoStream) | Self::Keep(_) => Consequence::Transient,
             Self::Broker(BrokerError::Refused { .. }) => Consequence::Fatal,
             Self::Encode(_) => Consequence::Poison,
-            Self::Chain(_) | Self::Template(_) | Self::NoRoom { .. } | Self::Show(_) | Self::Stage(_) => {
-                Consequence::Fatal
-            }
+            Self::Chain(_)
+            | Self::Wiped { .. }
+            | Self::Template(_)
+            | Self::NoRoom { .. }
+            | Self::Show(_)
+            | Self::Stage(_) => Consequence::Fatal,
         }
     }
 
@@ -84,6 +93,7 @@ impl PipelineError {
                 ChainError::Alien { .. } | ChainError::Refused { .. } => 7,
                 ChainError::TooLarge { .. } => 1,
             },
+            Self::Wiped { .. } => 8,
             Self::Template(_) => 3,
             Self::NoRoom { .. } => 7,
             Self::Encode(_) | Self::Show(_) | Self::Stage(_) => 1,
@@ -109,6 +119,7 @@ impl PipelineError {
                 ChainError::TooLarge { .. } => "FV-2307",
                 ChainError::Displaced { .. } => "FV-2308",
             },
+            Self::Wiped { .. } => "FV-2309",
             Self::Encode(_) => "FV-3101",
             Self::Template(_) => "FV-3102",
             Self::NoRoom { .. } => "FV-2102",
@@ -134,6 +145,11 @@ impl PipelineError {
                 Some("Give the table a primary key, or say `keyless: whole_row`.".into())
             }
             Self::Encode(_) => Some("Nothing was skipped: the source's log is kept from there.".into()),
+            Self::Wiped { .. } => Some(
+                "What the database released meanwhile is in no stream. To begin anew, drop the source's slot; to go on with \
+                 what the database still holds, set `on_stream_loss: reread`."
+                    .into(),
+            ),
             Self::NoRoom { .. } => Some("Raise `max_payload` of the nats server.".into()),
             Self::Template(_) | Self::Show(_) | Self::Stage(_) => None,
         }

@@ -15,7 +15,7 @@ use crate::checkpoint::Writer;
 use crate::event::{Encoder, Events};
 use crate::stream::keeper::{Keeper, Key};
 use crate::stream::wire::CHAIN_BYTES;
-use crate::stream::{Broker, ChainError, JetStream, Publisher, Stored, ensure, resume};
+use crate::stream::{Broker, ChainError, JetStream, OnLoss, Publisher, Stored, ensure, resume};
 use crate::telemetry::{Phase, SourceTelemetry, seconds_since};
 
 /// Batches that wait for the chain. Its window holds thousands of events more.
@@ -77,12 +77,21 @@ async fn begin<C: Connector>(
     let tail = broker.tail().await?;
     let resumed = resume(&tail, kept.as_ref(), stream)?;
 
+    // The witness lies beside the stream: where both are gone, only the database can tell that there was something.
+    if resumed.from.is_none() && stream.on_loss == OnLoss::Stop && connector.was_read().await? {
+        return Err(PipelineError::Wiped { stream: stream.name.clone() });
+    }
     // Asked once: what is committed while we wait for a source or a stream is not waited for.
     if *until == Some(Until::Now) {
         *until = Some(Until::Position(connector.newest().await?));
     }
     let (durable, released) = Durable::channel();
+    let is_first = resumed.from.is_none();
     let source = connector.open(resumed.from, released).await?;
+    if is_first {
+        // Before anything is read: from here on it is known that there was a beginning, and where.
+        keeper.set(tail.last_seq, source.started_at()).await?;
+    }
     let max_payload = setup.max_payload.saturating_sub(CHAIN_BYTES);
     if max_payload < LEAST_PAYLOAD {
         return Err(PipelineError::NoRoom { max_payload: setup.max_payload });

@@ -298,7 +298,7 @@ impl<B: Broker> Publisher<B> {
             if closed && window.is_settled() {
                 return End::Done;
             }
-            let deadline = window.waiting_since().map(|since| since + link.ack_timeout);
+            let deadline = window.waiting_since().map(|since| since.max(heard) + link.ack_timeout);
             let hungry = !closed && window.pending() == 0 && window.has_room() && !(alone && window.in_flight() > 0);
             tokio::select! {
                 biased;

@@ -73,6 +73,13 @@ pub trait Connector: Send + Sync {
     /// When the server cannot be asked.
     fn newest(&self) -> impl Future<Output = Result<Position, SourceError>> + Send;
 
+    /// Whether the server knows that its log was read for us before: where the stream and its checkpoint are
+    /// gone, what was released meanwhile is a gap. False where the server keeps no such memory.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    fn was_read(&self) -> impl Future<Output = Result<bool, SourceError>> + Send;
+
     /// How much log the server keeps because of us; `None` where it cannot tell.
     ///
     /// # Errors

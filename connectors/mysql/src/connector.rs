@@ -92,6 +92,11 @@ impl Connector for Mysql {
         Ok(catalogue.newest(&server).await?.position())
     }
 
+    /// A server does not remember who read its log.
+    async fn was_read(&self) -> Result<bool, SourceError> {
+        Ok(false)
+    }
+
     /// The server keeps its log by its own rules, not because of us.
     async fn retention(&self) -> Result<Option<Retention>, SourceError> {
         Ok(None)

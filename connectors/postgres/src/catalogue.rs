@@ -163,6 +163,13 @@ impl Catalogue {
         }))
     }
 
+    /// Whether transactions were decoded through the slot. The server forgets it when it crashes.
+    pub(crate) async fn was_read(&self, slot: &str) -> Result<bool, SourceError> {
+        let query = "select coalesce(total_txns, 0) > 0 from pg_stat_replication_slots where slot_name = $1";
+        let row = self.client.query_opt(query, &[&slot]).await.map_err(|e| of_query(e, "asking what was read"))?;
+        Ok(row.is_some_and(|row| row.get(0)))
+    }
+
     /// The oldest running transaction beside ours: what the creation of a slot waits for.
     pub(crate) async fn oldest_transaction(&self) -> Result<Option<(i32, String)>, SourceError> {
         let query = "select pid, coalesce(nullif(application_name, ''), backend_type) from pg_stat_activity

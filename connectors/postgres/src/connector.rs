@@ -109,6 +109,10 @@ impl Connector for Postgres {
         Ok(position(LogId { system: system.id, timeline: system.timeline }, lsn))
     }
 
+    async fn was_read(&self) -> Result<bool, SourceError> {
+        self.catalogue().await?.was_read(&self.config.slot).await
+    }
+
     async fn retention(&self) -> Result<Option<Retention>, SourceError> {
         let retained = self.catalogue().await?.retained(&self.config.slot).await?;
         Ok(retained.map(|(bytes, safe, limit)| {
@@ -119,8 +123,11 @@ impl Connector for Postgres {
     }
 
     fn is_reached(&self, target: &Position, reached: &Position) -> bool {
-        let lsn = |position| LogId::parse(position).map(|(_, lsn)| lsn);
-        lsn(target).zip(lsn(reached)).is_some_and(|(target, reached)| reached >= target)
+        let (Some((aim, target_lsn)), Some((log, lsn))) = (LogId::parse(target), LogId::parse(reached)) else {
+            return false;
+        };
+        // Inside a transaction both begin where it is committed, and go on by what was passed of it.
+        aim == log && (lsn > target_lsn || lsn == target_lsn && reached.within >= target.within)
     }
 
     async fn open(&self, from: Option<Position>, durable: Durable) -> Result<PostgresSource, SourceError> {
@@ -145,7 +152,7 @@ impl Connector for Postgres {
         let log = LogId { system: system.id, timeline: system.timeline };
         // What is lost is said before anything is changed. A publication stands before its slot: the log from the slot's
         // beginning on is read as the catalogue was at each place.
-        let place = slot::place(config, &catalogue, &server, log, from.as_ref()).await?;
+        let place = slot::place(config, &catalogue, &server, &mut session, log, from.as_ref()).await?;
         publication::ensure(config, &self.globs, &catalogue, &server).await?;
         let place = match place {
             Some(place) => place,

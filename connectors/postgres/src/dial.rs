@@ -6,8 +6,10 @@ mod tls;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use figvine_change::{SourceError, SourceErrorKind};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -61,6 +63,9 @@ async fn dial_host(url: &ConnectUrl, host: &Host) -> Result<Stream, SourceError>
     };
     let mut stream = TcpStream::connect((name.as_str(), port)).await.map_err(|e| unreachable(host, e))?;
     stream.set_nodelay(true).map_err(|e| unreachable(host, e))?;
+    // A peer that vanished is noticed within about two minutes, on connections that mostly wait too.
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
+    SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(|e| unreachable(host, e))?;
     if url.sslmode == SslMode::Disable {
         return Ok(Stream::Tcp(stream));
     }

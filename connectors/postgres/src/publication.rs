@@ -81,25 +81,16 @@ pub(crate) async fn ensure(
         None => {
             format!("CREATE PUBLICATION {quoted_name} FOR TABLE {list} WITH (publish_via_partition_root = {root})")
         }
-        Some(published) => {
-            let mut wanted: Vec<String> = meant.iter().map(|table| table.qualified()).collect();
-            wanted.sort();
-            if published.tables == wanted && published.via_root == root && !published.all_tables {
-                return Ok(());
-            }
-            if published.all_tables {
-                return Err(failure(
-                    SourceErrorKind::Invalid,
-                    "FV-1223",
-                    format!("publication {name} is FOR ALL TABLES"),
-                )
+        // A look leaves what is there as it is.
+        Some(_) if config.slot_is_passing => return Ok(()),
+        Some(published) if published.all_tables => {
+            return Err(failure(SourceErrorKind::Invalid, "FV-1223", format!("publication {name} is FOR ALL TABLES"))
                 .hint("Say `publication_managed: false` to use it as it is, or configure another name."));
-            }
-            format!(
-                "ALTER PUBLICATION {quoted_name} SET TABLE {list};
-                 ALTER PUBLICATION {quoted_name} SET (publish_via_partition_root = {root})"
-            )
         }
+        Some(published) => match difference(name, &published, &meant, &tables, root) {
+            Some(statement) => statement,
+            None => return Ok(()),
+        },
     };
     tracing::info!(publication = %name, tables = meant.len(), "publication brought up to the configured tables");
     catalogue.client().batch_execute(&statement).await.map_err(|error| {
@@ -108,6 +99,36 @@ pub(crate) async fn ensure(
              `figvine check` prints the SQL for an administrator, or the publication to be given instead.",
         )
     })
+}
+
+/// What brings a publication up to the tables; row filters and column lists of those that stay are left alone.
+fn difference(
+    name: &str,
+    published: &Published,
+    meant: &[&TableFacts],
+    all: &[TableFacts],
+    root: bool,
+) -> Option<String> {
+    let listed = |tables: Vec<&TableFacts>| tables.iter().map(|table| table.quoted()).collect::<Vec<_>>().join(", ");
+    let is_published = |table: &TableFacts| published.tables.contains(&table.qualified());
+    let is_meant = |table: &TableFacts| meant.iter().any(|other| other.qualified() == table.qualified());
+    let missing = listed(meant.iter().copied().filter(|table| !is_published(table)).collect());
+    let surplus = listed(all.iter().filter(|table| is_published(table) && !is_meant(table)).collect());
+    let name = quoted(name);
+    let mut statements = Vec::new();
+    if !missing.is_empty() {
+        statements.push(format!("ALTER PUBLICATION {name} ADD TABLE {missing}"));
+    }
+    if !surplus.is_empty() {
+        statements.push(format!("ALTER PUBLICATION {name} DROP TABLE {surplus}"));
+    }
+    if published.via_root != root {
+        statements.push(format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = {root})"));
+    }
+    if !published.leaves_out.is_empty() {
+        statements.push(format!("ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate')"));
+    }
+    (!statements.is_empty()).then(|| statements.join("; "))
 }
 
 /// Why a table is refused, with what mends it.

@@ -7,10 +7,13 @@
 mod startup;
 mod stream;
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use figvine_change::{SourceError, SourceErrorKind};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::dial::{Stream, dial};
 use crate::error::{ServerError, Told, failure, of_io};
@@ -18,6 +21,10 @@ use crate::lsn::Lsn;
 use crate::url::ConnectUrl;
 
 pub(crate) use stream::Replication;
+
+/// How long the server may say nothing to a command. The creation of a slot waits for running transactions, under a
+/// `lock_timeout` of its own.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What makes the text of values the same on every server and in every session,
 /// whatever the database's or the role's own settings are.
@@ -86,6 +93,21 @@ impl Session {
             failure(SourceErrorKind::Refused, "FV-1116", "the server does not say which system it is")
         })?;
         Ok(System { id, timeline })
+    }
+
+    /// The timelines that lead to `timeline`, each with the place where the next one left it.
+    pub(crate) async fn history(&mut self, timeline: u32) -> Result<Vec<(u32, Lsn)>, SourceError> {
+        // The first has none.
+        if timeline <= 1 {
+            return Ok(Vec::new());
+        }
+        let rows = self.command(&format!("TIMELINE_HISTORY {timeline}")).await?;
+        let content = rows.first().and_then(|row| row.get(1)).and_then(|field| field.as_deref()).unwrap_or_default();
+        let entry = |line: &str| {
+            let mut fields = line.split_whitespace();
+            Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+        };
+        Ok(content.lines().filter_map(entry).collect())
     }
 
     /// Creates a logical slot for pgoutput. Returns the place from which on it holds the log.
@@ -166,7 +188,8 @@ impl Session {
 
     async fn fill(&mut self) -> Result<(), SourceError> {
         self.input.reserve(8 * 1024);
-        match self.stream.read_buf(&mut self.input).await {
+        let read = timeout(ANSWER_TIMEOUT, self.stream.read_buf(&mut self.input)).await;
+        match read.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
             Ok(0) => Err(of_io(std::io::ErrorKind::UnexpectedEof.into(), "the server's answer")),
             Ok(_) => Ok(()),
             Err(error) => Err(of_io(error, "the server's answer")),

@@ -23,11 +23,16 @@ pub(crate) async fn place(
     config: &Config,
     catalogue: &Catalogue,
     server: &Server,
+    session: &mut Session,
     log: LogId,
     from: Option<&Position>,
 ) -> Result<Option<Place>, SourceError> {
     let slot = catalogue.slot(&config.slot, server.version).await?;
-    let from = from.map(|position| wanted_place(position, log, slot.as_ref())).transpose()?;
+    let history = match from {
+        Some(_) => session.history(log.timeline).await?,
+        None => Vec::new(),
+    };
+    let from = from.map(|position| wanted_place(position, log, slot.as_ref(), &history)).transpose()?;
     let (name, source) = (&config.slot, &config.source);
     let Some(slot) = slot else {
         return match from {
@@ -57,7 +62,12 @@ pub(crate) async fn place(
 }
 
 /// The LSN to go on from, if the position is one of this log.
-fn wanted_place(position: &Position, log: LogId, slot: Option<&Slot>) -> Result<Lsn, SourceError> {
+fn wanted_place(
+    position: &Position,
+    log: LogId,
+    slot: Option<&Slot>,
+    history: &[(u32, Lsn)],
+) -> Result<Lsn, SourceError> {
     let Some((written, lsn)) = LogId::parse(position) else {
         return Err(lost(format!("`{position}` is no position of a PostgreSQL log"))
             .hint("The stream was written from another kind of database. Give this source a stream of its own."));
@@ -70,7 +80,10 @@ fn wanted_place(position: &Position, log: LogId, slot: Option<&Slot>) -> Result<
         .hint("Check the url. A restored or newly made cluster has another history: begin anew with another stream."));
     }
     // A slot that the primary kept in step on its standbys survives a promotion; anything else does not.
-    if written.timeline != log.timeline && !slot.is_some_and(|slot| slot.failover) {
+    // And what was read of the old one behind the place where the new one left it is in no history any more.
+    let is_kept = slot.is_some_and(|slot| slot.failover)
+        && history.iter().any(|(timeline, left)| *timeline == written.timeline && lsn <= *left);
+    if written.timeline != log.timeline && !is_kept {
         return Err(lost(format!(
             "the server is on timeline {}, while the stream was written from timeline {}: it was promoted or restored",
             log.timeline, written.timeline
@@ -188,13 +201,17 @@ mod tests {
     #[test]
     fn a_position_of_another_log_is_lost() {
         let at = |text: &str| Position::parse(text).expect("a position");
-        assert_eq!(wanted_place(&at("7/2/0/64;1.1"), LOG, None).expect("ours"), Lsn(100));
+        assert_eq!(wanted_place(&at("7/2/0/64;1.1"), LOG, None, &[]).expect("ours"), Lsn(100));
         for position in ["8/2/0/64", "7/1/0/64", "mysql-bin.000001:4"] {
-            let error = wanted_place(&at(position), LOG, Some(&slot())).expect_err(position);
+            let error = wanted_place(&at(position), LOG, Some(&slot()), &[(1, Lsn(100))]).expect_err(position);
             assert_eq!(error.kind, SourceErrorKind::PositionLost, "{position}");
         }
         let kept = Slot { failover: true, ..slot() };
-        assert_eq!(wanted_place(&at("7/1/0/64"), LOG, Some(&kept)).expect("survives"), Lsn(100));
+        let history = [(1, Lsn(100))];
+        assert_eq!(wanted_place(&at("7/1/0/64"), LOG, Some(&kept), &history).expect("survives"), Lsn(100));
+        for gone in ["7/1/0/65", "7/3/0/64"] {
+            assert!(wanted_place(&at(gone), LOG, Some(&kept), &history).is_err(), "{gone}");
+        }
     }
 
     #[test]

@@ -8,12 +8,15 @@ use figvine_change::{Batch, Engine, Position, Source, SourceError};
 use tokio::task::JoinSet;
 
 use crate::catalogue::Catalogue;
-use crate::error::{of_decode, of_query};
+use crate::error::{of_decode, of_io, of_query};
 use crate::lsn::{LogId, Lsn};
 use crate::normalise::{HEARTBEAT_PREFIX, Normaliser, Progress};
 use crate::session::Replication;
 use crate::tables::{Facts, Wanted};
 use crate::url::ConnectUrl;
+
+/// How long the catalogue may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A slot that is being read.
 #[derive(Debug)]
@@ -86,10 +89,13 @@ impl Questions {
         if self.catalogue.as_ref().is_none_or(|catalogue| catalogue.client().is_closed()) {
             self.catalogue = Some(Catalogue::connect(&self.url, &self.application).await?);
         }
-        match &self.catalogue {
-            Some(catalogue) => catalogue.answer(wanted, facts).await,
-            None => Ok(()),
-        }
+        let Some(catalogue) = &self.catalogue else { return Ok(()) };
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, catalogue.answer(wanted, facts)).await;
+        // A connection that was silent for long may have been cut without a word: the next try takes a new one.
+        answered.unwrap_or_else(|_| {
+            self.catalogue = None;
+            Err(of_io(std::io::ErrorKind::TimedOut.into(), "asking the catalogue"))
+        })
     }
 }
 

@@ -92,6 +92,10 @@ impl Connector for Memory {
         Ok(at(self.length()))
     }
 
+    async fn was_read(&self) -> Result<bool, SourceError> {
+        Ok(false)
+    }
+
     async fn retention(&self) -> Result<Option<Retention>, SourceError> {
         Ok(None)
     }

@@ -9,7 +9,7 @@ use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval, timeout};
 
 use super::{Session, server_failure};
 use crate::dial::Stream;
@@ -21,6 +21,10 @@ use crate::lsn::{LogId, Lsn};
 const CHUNK_BYTES: usize = 128 * 1024;
 /// Chunks that wait for the decoder.
 const CHUNKS: usize = 2;
+/// A server that leaves so many of our statuses unanswered is gone.
+const SILENT_STATUSES: u32 = 6;
+/// Though it may be busy: so long it is waited for in any case.
+const LEAST_SILENCE: Duration = Duration::from_secs(60);
 /// How long the server may take to let us go.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Microseconds from 1970 to 2000.
@@ -90,6 +94,8 @@ struct Connection {
 enum Front {
     /// Not all of a frame.
     Part,
+    /// A message that is none of the log's: it waits until the frames before it were handed on.
+    Waits,
     /// The stream's end.
     Done,
     /// An error.
@@ -105,10 +111,14 @@ impl Connection {
     ) -> Result<(), SourceError> {
         let mut tick = interval(status_every);
         let mut ended = None;
+        let mut heard = Instant::now();
+        let silence = (status_every * SILENT_STATUSES).max(LEAST_SILENCE);
         loop {
+            let mut may_read = self.whole < CHUNK_BYTES;
             if ended.is_none() {
                 match self.look_through() {
-                    Front::Part => {}
+                    Front::Part => may_read = self.whole < CHUNK_BYTES,
+                    Front::Waits => may_read = false,
                     Front::Done => ended = Some(Ok(())),
                     Front::Error(error) => ended = Some(Err(error)),
                 }
@@ -121,14 +131,24 @@ impl Connection {
             {
                 return ended;
             }
-            let may_read = ended.is_none() && self.whole < CHUNK_BYTES;
+            may_read &= ended.is_none();
+            if !may_read {
+                heard = Instant::now();
+            }
             tokio::select! {
                 biased;
                 // The end first: whoever leaves wants nothing more.
                 _ = &mut left => return self.leave().await,
                 // Then what keeps the server's disk free, and ourselves connected.
                 _ = self.durable.changed() => self.status(false),
-                _ = tick.tick() => self.status(false),
+                // An answer is asked for: a server that is gone without a word is found by its silence.
+                _ = tick.tick() => {
+                    if heard.elapsed() > silence {
+                        let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                        return Err(of_io(silent, "the server says nothing any more"));
+                    }
+                    self.status(true);
+                }
                 // Then whoever waits for changes: small chunks while all is quick, large ones else.
                 permit = chunks.reserve(), if self.whole > 0 => match permit {
                     Ok(permit) => {
@@ -142,7 +162,10 @@ impl Connection {
                         self.whole = 0;
                     }
                 },
-                read = read(&mut self.stream, &mut self.input), if may_read => read?,
+                read = read(&mut self.stream, &mut self.input), if may_read => {
+                    read?;
+                    heard = Instant::now();
+                }
             }
         }
     }
@@ -179,7 +202,7 @@ impl Connection {
                 // Notices, parameter changes: nothing of the log. They stand behind whole frames only when
                 // those were handed on; else they wait for that.
                 _ if self.whole == 0 => self.input.advance(whole),
-                _ => return Front::Part,
+                _ => return Front::Waits,
             }
         }
     }
