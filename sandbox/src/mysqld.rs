@@ -140,7 +140,7 @@ impl Mysqld {
     fn option_file(&self) -> String {
         let (dir, port) = (self.dir().display(), self.port);
         let mut file = format!(
-            "[mysqld]\ndatadir = {dir}/data\nsocket = {}\npid_file = {dir}/server.pid\nbind_address = 127.0.0.1\n\
+            "[mysqld]\ndatadir = {dir}/data\nsocket = {}\npid_file = {dir}/server.pid\ntmpdir = {dir}\nbind_address = 127.0.0.1\n\
              port = {port}\ninnodb_buffer_pool_size = 64M\n{}",
             self.socket().display(),
             self.kind.needed
@@ -374,7 +374,10 @@ async fn create_data(home: &Home, kind: &Kind, program: &Path) -> Result<(), San
     let mut initialise = (kind.initialise)(home, program)?;
     let mut datadir = std::ffi::OsString::from("--datadir=");
     datadir.push(&data);
-    initialise.arg(datadir).arg("--innodb-flush-method=nosync");
+    // The folder that TMPDIR names may be shut to the server's account.
+    let mut tmpdir = std::ffi::OsString::from("--tmpdir=");
+    tmpdir.push(home.path());
+    initialise.arg(datadir).arg(tmpdir).arg("--innodb-flush-method=nosync");
     if home.is_root() {
         initialise.arg("--user=root");
     }

@@ -179,7 +179,14 @@ impl Stage {
             ended?;
         }
         let Show { screen, tally, .. } = show;
-        let summary = Summary { stream, tally, counted, told_by: witness.name(), sold: since(before, sold) };
+        let summary = Summary {
+            stream,
+            tally,
+            counted,
+            told_by: witness.name(),
+            is_rounded: self.database.is_rounded(),
+            sold: since(before, sold),
+        };
         super::print(if output == Output::Json { summary.json() } else { summary.text(&screen) })?;
         summary.verdict()
     }
@@ -207,7 +214,7 @@ impl Stage {
         row("NATS", &format!("{}, stream {stream}, subjects cdc.shop.>", self.nats.url()));
         let rule = screen.paint(DIM, &"─".repeat(screen.width().min(100)));
         let commands = [
-            format!("{program} -c {file} tail --table orders"),
+            format!("{program} -c {file} tail --table {}", database.table("orders")),
             database.command("update customers set name = 'You' where id = 1"),
             format!("curl http://{address}/status"),
         ];
@@ -339,6 +346,8 @@ struct Summary {
     counted: Counted,
     /// Who has counted.
     told_by: &'static str,
+    /// Whether commits have whole seconds, so that lags are up to one second too long.
+    is_rounded: bool,
     sold: Sales,
 }
 
@@ -367,7 +376,7 @@ impl Summary {
     }
 
     fn text(&self, screen: &Screen) -> String {
-        let Self { tally, counted, sold, stream, told_by } = self;
+        let Self { tally, counted, sold, stream, told_by, is_rounded } = self;
         let mut text = screen.paint(DIM, &"─".repeat(screen.width().min(100)));
         let mut row = |name: &str, what: &str| {
             let _ = write!(text, "\n  {}  {what}", screen.paint(CYAN, &format!("{name:<10}")));
@@ -384,8 +393,9 @@ impl Summary {
         for (name, number) in &tally.types {
             row("", &format!("{name:<width$}  {number:>6}"));
         }
-        let lag = format!("{:.1} ms, p99 {:.1} ms, from commit to storage", tally.lag_ms(50), tally.lag_ms(99));
-        row("lag", &format!("p50 {lag}"));
+        let lag = format!("p50 {:.1} ms, p99 {:.1} ms, from commit to storage", tally.lag_ms(50), tally.lag_ms(99));
+        let rounding = if *is_rounded { "; the log tells the time of a commit in whole seconds, cut off" } else { "" };
+        row("lag", &format!("{lag}{rounding}"));
         let proof = if self.is_proven() {
             let told = format!("{} row changes in {} transactions", counted.rows(), counted.transactions);
             let word = screen.paint(GREEN, "each change is there, once");

@@ -63,6 +63,19 @@ impl Database {
         }
     }
 
+    /// A table of the shop as the configuration and `tail` name it.
+    pub(super) fn table(&self, name: &str) -> String {
+        match self {
+            Self::Postgres { .. } => name.to_owned(),
+            Self::MySql(_) | Self::MariaDb(_) => format!("shop.{name}"),
+        }
+    }
+
+    /// Whether its log has whole seconds. MySQL has microseconds in each transaction's GTID event since 8.0.1.
+    pub(super) fn is_rounded(&self) -> bool {
+        matches!(self, Self::MariaDb(_))
+    }
+
     pub(super) fn url(&self) -> String {
         match self {
             Self::Postgres { server, .. } => server.url("shop"),
