@@ -53,6 +53,25 @@ impl<'a> Checked<'a> {
         codes
     }
 
+    /// Reads rows that are written between two runs, as the user that was mended; what a dry run shows of the third.
+    async fn drains(&self) {
+        let ends = |args: &[&str]| {
+            let output = figvine(&self.file(), args);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).expect("UTF-8")
+        };
+        let mut root = self.server.connect("shop").await.expect("connects");
+        ends(&["run", "--until", "now"]);
+        root.query_drop("insert into orders values (1, 19.90)").await.expect("inserts");
+        ends(&["run", "--until", "now"]);
+        let shown = ends(&["tail", "--since", "all", "--limit", "1", "--json"]);
+        let event: Value = serde_json::from_str(&shown).expect("JSON");
+        assert_eq!(event["data"]["after"], serde_json::json!({ "id": 1, "total": "19.90" }), "{event:#}");
+        root.query_drop("delete from orders").await.expect("deletes");
+        let shown = ends(&["run", "--dry-run", "--until", "now"]);
+        assert!(shown.contains("delete") && shown.contains("shop.orders"), "{shown}");
+    }
+
     /// Runs what `--fix-sql` prints, as an administrator would; returns it.
     async fn mend(&self) -> String {
         let output = figvine(&self.file(), &["check", "--fix-sql"]);
@@ -80,6 +99,7 @@ async fn a_mysql_with_its_own_defaults_is_mended_by_the_sql_of_check() {
     let script = checked.mend().await;
     assert!(script.contains("\nSET PERSIST binlog_row_metadata = 'FULL';"), "{script}");
     assert_eq!(checked.blockers(), Vec::<String>::new());
+    checked.drains().await;
     // For good: a restart keeps it.
     server.restart().await.expect("starts again");
     assert_eq!(checked.blockers(), Vec::<String>::new());
@@ -98,15 +118,29 @@ async fn a_mariadb_with_its_own_defaults_is_mended_by_its_option_file_and_the_sq
     drop(checked);
     drop(server);
 
-    // The administrator has written the first of these and forgot the others.
-    let settings = vec![("log_bin".to_owned(), String::new())];
-    let options = MariaDbOptions { server_defaults: true, settings, ..MariaDbOptions::default() };
-    let server = MariaDb::start(options).await.expect("starts");
+    let told = [("log_bin", ""), ("binlog_format", "ROW"), ("binlog_row_metadata", "FULL"), ("server_id", "1")];
+    let server = with_settings(&told).await;
+    let checked = Checked::new(&server, "mariadb").await;
+    assert_eq!(checked.blockers(), ["FV-1215", "FV-1241"]);
+    checked.mend().await;
+    assert_eq!(checked.blockers(), Vec::<String>::new());
+    checked.drains().await;
+}
+
+#[tokio::test]
+async fn a_mariadb_that_logs_by_its_own_defaults_is_mended_by_the_sql_of_check() {
+    let server = with_settings(&[("log_bin", "")]).await;
     let checked = Checked::new(&server, "mariadb").await;
     assert_eq!(checked.blockers(), ["FV-1215", "FV-1241", "FV-1251", "FV-1252"]);
     let script = checked.mend().await;
     assert!(script.contains("\n-- Write `binlog_row_metadata = 'FULL'` into the server's option file too"), "{script}");
     assert_eq!(checked.blockers(), Vec::<String>::new());
+}
+
+async fn with_settings(settings: &[(&str, &str)]) -> MariaDb {
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let options = MariaDbOptions { server_defaults: true, settings, ..MariaDbOptions::default() };
+    MariaDb::start(options).await.expect("starts")
 }
 
 #[tokio::test]
