@@ -10,7 +10,7 @@ use crate::config::{Config, Keyless};
 use crate::error::{Told, failure};
 use crate::globs::{GlobError, Globs};
 use crate::normalise::Normaliser;
-use crate::position::{Place, Reading};
+use crate::position::{Place, Reading, in_log};
 use crate::session::{Dump, Request, Session};
 use crate::source::MysqlSource;
 use crate::tables::Tables;
@@ -108,8 +108,7 @@ impl Connector for Mysql {
             (Place::MySql(target), Place::MySql(reached)) => target.is_subset(reached),
             (Place::MariaDb(target), Place::MariaDb(reached)) => target.is_reached_by(reached),
             (Place::File { file, position, .. }, Place::File { file: at, position: offset, .. }) => {
-                // Files are numbered; the number grows longer than six digits.
-                (at.len(), at.as_str(), offset) >= (file.len(), file.as_str(), position)
+                in_log(at, *offset) >= in_log(file, *position)
             }
             _ => false,
         }

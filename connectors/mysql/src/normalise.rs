@@ -621,7 +621,9 @@ impl Normaliser {
     ) -> Result<(), NormaliseError> {
         let Some(open) = self.open.take() else { return Err(misplaced("XA PREPARE", "outside a transaction")) };
         let place = self.place_of(&open.name, header);
-        self.reading.hold(&place);
+        if !open.is_passed {
+            self.reading.hold(&place);
+        }
         let name = open.name;
         self.assembler.commit(self.reading.to_string().into(), out);
         self.prepared.insert(xid, Prepared { spool, name });
@@ -666,7 +668,9 @@ impl Normaliser {
 
     /// Between transactions: the file goes on at `position`.
     fn moved_to(&mut self, position: u64) {
-        if let Place::File { .. } = self.reading.place() {
+        if let Place::File { .. } = self.reading.place()
+            && !self.reading.is_passing()
+        {
             let place = self.reading.file_place(&self.file, position);
             if self.reading.add(&place) {
                 self.ended();

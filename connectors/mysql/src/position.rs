@@ -118,7 +118,8 @@ impl Reading {
             None => None,
         };
         let passed = position.within.map(|within| Passed { transaction, within });
-        Some((Self { place, passed_to: done.clone(), done }, passed))
+        let passed_to = done.clone().and_then(|done| ahead_of(&place, done));
+        Some((Self { place, passed_to, done }, passed))
     }
 
     /// Where to ask the server for the log.
@@ -163,6 +164,11 @@ impl Reading {
         }
     }
 
+    /// Whether what is read now was passed on by an earlier session, as far as is known.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.passed_to.is_some()
+    }
+
     /// Whether a MariaDB transaction was passed on by an earlier session.
     pub(crate) fn has_passed_gtid(&mut self, gtid: MariaDbGtid) -> bool {
         let Some(Place::MariaDb(to)) = &self.passed_to else { return false };
@@ -178,7 +184,7 @@ impl Reading {
     /// Whether a transaction that begins before `offset` was passed on by an earlier session.
     pub(crate) fn has_passed_file(&mut self, file: &str, offset: u64) -> bool {
         let Some(Place::File { file: to, position, .. }) = &self.passed_to else { return false };
-        let is_passed = file != to || offset <= *position;
+        let is_passed = in_log(file, offset) <= in_log(to, *position);
         if !is_passed {
             self.passed_to = None;
         }
@@ -208,6 +214,24 @@ impl Reading {
     }
 }
 
+/// A place of a file, in the order of the log: files are numbered, and the number grows longer than six digits.
+pub(crate) fn in_log(file: &str, offset: u64) -> (usize, &str, u64) {
+    (file.len(), file, offset)
+}
+
+/// Where `done` is further than `place`. The server does not send again what lies before `place`.
+fn ahead_of(place: &Place, done: Place) -> Option<Place> {
+    match (place, done) {
+        (Place::MariaDb(from), Place::MariaDb(done)) => {
+            let mut ahead = MariaDbSet::default();
+            let further = done.entries().filter(|gtid| from.last(gtid.domain) != Some(*gtid));
+            further.for_each(|gtid| ahead.add(gtid));
+            (!ahead.is_empty()).then_some(Place::MariaDb(ahead))
+        }
+        (place, done) => (*place != done).then_some(done),
+    }
+}
+
 impl fmt::Display for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.place)?;
@@ -234,6 +258,25 @@ mod tests {
         ] {
             let position = Position::parse(&format!("{text};3.1")).expect("a position");
             assert_eq!(Place::parse(&position).expect("a place").position(), Position::between(text));
+        }
+    }
+
+    #[test]
+    fn what_lies_between_the_place_and_what_was_done_is_passed_over() {
+        let reading = |text: &str| Reading::parse(&Position::between(text)).expect("a position").0;
+        let gtid = |text: &str| text.parse::<MariaDbGtid>().expect("a gtid");
+        let mut mariadb = reading("mariadb/0-1-6,1-1-5~mariadb/0-1-9,1-1-5");
+        assert!(mariadb.has_passed_gtid(gtid("0-1-7")));
+        assert!(!mariadb.has_passed_gtid(gtid("1-1-6")));
+        assert!(mariadb.has_passed_gtid(gtid("0-1-9")));
+        assert!(!mariadb.is_passing(), "nothing of domain 1 is told again");
+        assert!(!mariadb.has_passed_gtid(gtid("0-1-10")));
+
+        let mut file = reading("file/s/b.000009/4~file/s/b.000010/100");
+        for (name, offset, is_passed) in
+            [("b.000009", 900, true), ("b.000010", 100, true), ("b.000011", 50, false), ("b.000010", 50, false)]
+        {
+            assert_eq!(file.has_passed_file(name, offset), is_passed, "{name}:{offset}");
         }
     }
 

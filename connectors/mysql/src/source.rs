@@ -61,10 +61,11 @@ impl Source for MysqlSource {
             }
             Box::pin(self.answer()).await?;
             let Some((chunk, at)) = &mut self.chunk else {
-                match self.dump.next().await? {
-                    Some(chunk) => self.chunk = Some((chunk, 0)),
-                    None => return Ok(None),
-                }
+                // We wait for what comes: a server that ends a dump in order shuts down, or was told to end it.
+                let chunk = self.dump.next().await?.ok_or_else(|| {
+                    failure(SourceErrorKind::Unreachable, "FV-1120", "reading the log: the server ended it")
+                })?;
+                self.chunk = Some((chunk, 0));
                 continue;
             };
             match self.normaliser.read(chunk, at, &mut self.ready).map_err(of_log)? {

@@ -1,0 +1,13 @@
+//! Live tests: the connector against real servers, and what befalls them.
+
+mod live {
+    pub(crate) mod harness;
+
+    mod failover;
+    mod images;
+    mod log;
+    mod statements;
+    mod tables;
+    mod values;
+    mod xa;
+}
