@@ -85,6 +85,8 @@ pub struct Source {
 pub enum EngineConfig {
     /// PostgreSQL.
     Postgres(figvine_postgres::config::Config),
+    /// MySQL or MariaDB.
+    Mysql(figvine_mysql::config::Config),
 }
 
 /// Health, metrics and status.

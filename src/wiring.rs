@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use figvine_change::{Connector, Finding, SourceError, SourceErrorKind};
+use figvine_mysql::Mysql;
 use figvine_postgres::Postgres;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,10 @@ macro_rules! with_connector {
         match $engine {
             EngineConfig::Postgres(config) => {
                 let $connector = Postgres::new(config.clone()).map_err(invalid)?;
+                $body
+            }
+            EngineConfig::Mysql(config) => {
+                let $connector = Mysql::new(config.clone()).map_err(invalid)?;
                 $body
             }
         }
@@ -140,9 +145,14 @@ pub async fn dry_run(
     let failed = |error| Failed { name: source.name.clone(), error };
     let telemetry = Telemetry::new();
     let run = async {
-        let EngineConfig::Postgres(settings) = &source.engine;
-        let connector = Postgres::new(settings.clone().passing()).map_err(invalid)?;
-        pipeline(config, source, wanted, &telemetry, connector).dry_run(stop, show).await
+        // A slot would stay behind; a binary log knows nothing of who has read it.
+        let engine = match &source.engine {
+            EngineConfig::Postgres(settings) => EngineConfig::Postgres(settings.clone().passing()),
+            EngineConfig::Mysql(settings) => EngineConfig::Mysql(settings.clone()),
+        };
+        with_connector!(&engine, connector => {
+            Box::pin(pipeline(config, source, wanted, &telemetry, connector).dry_run(stop, show)).await
+        })
     };
     Box::pin(run).await.map_err(failed)
 }

@@ -9,6 +9,7 @@ use figvine::config::{self, At, Config, EngineConfig};
 use figvine::event::Format;
 use figvine::nats::Auth;
 use figvine::stream::OnLoss;
+use figvine_mysql::config::{Config as Mysql, Flavour, ZeroDate};
 use figvine_postgres::config::{Config as Postgres, Keyless};
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -41,8 +42,19 @@ fn mistakes(text: &str, pairs: &[(&str, &str)]) -> String {
 }
 
 fn postgres(config: &Config, index: usize) -> &Postgres {
-    let EngineConfig::Postgres(postgres) = &config.sources()[index].engine;
+    let EngineConfig::Postgres(postgres) = &config.sources()[index].engine else { panic!("no PostgreSQL") };
     postgres
+}
+
+fn mysql(config: &Config, index: usize) -> &Mysql {
+    let EngineConfig::Mysql(mysql) = &config.sources()[index].engine else { panic!("no MySQL") };
+    mysql
+}
+
+/// The smallest file of a MySQL, with one more line in its section.
+fn in_mysql(line: &str) -> String {
+    let small = SMALL.replace("postgres:\n", "mysql:\n").replace("postgres://", "mysql://");
+    small.replace("    tables", &format!("      {line}\n    tables"))
 }
 
 /// The smallest file with one more line at the end of the source.
@@ -121,6 +133,49 @@ shutdown_timeout: 1m
 }
 
 #[test]
+fn a_small_file_of_a_mysql_gets_careful_defaults() {
+    insta::assert_debug_snapshot!("mysql_defaults", mysql(&good(&in_mysql(""), &[]), 0));
+}
+
+#[test]
+fn every_key_of_a_mariadb_is_heard() {
+    let text = "
+nats: {url: nats://a}
+sources:
+  shop:
+    mariadb:
+      url: mysql://u@db
+      server_id: 4711
+      keyless: whole_row
+      on_statement: warn
+      heartbeat: 500ms
+      bigint: string
+      decimal: number
+      tinyint1: boolean
+      zero_date: error
+    tables: ['shop.*']
+    stream: {name: S}
+";
+    insta::assert_debug_snapshot!("every_key_of_mariadb", mysql(&good(text, &[]), 0));
+}
+
+#[test]
+fn a_bare_null_is_a_word_where_null_is_one() {
+    for written in ["null", "'null'", "${WORD}"] {
+        let config = good(&in_mysql(&format!("zero_date: {written}")), &[("WORD", "null")]);
+        assert_eq!(mysql(&config, 0).values.zero_date, ZeroDate::Null, "{written}");
+    }
+}
+
+#[test]
+fn two_sources_of_one_server_get_ids_of_their_own() {
+    let two = in_mysql("") + "  zoo:\n    mysql: {url: 'mysql://u@db'}\n    tables: ['zoo.*']\n";
+    let config = good(&two, &[]);
+    assert_ne!(mysql(&config, 0).server_id(), mysql(&config, 1).server_id());
+    assert!(config.sources().iter().zip(0..).all(|(_, at)| mysql(&config, at).flavour == Flavour::MySql));
+}
+
+#[test]
 fn each_mistake_has_its_message() {
     let cases: &[(&str, String)] = &[
         ("unknown key at the top", format!("{SMALL}htpp: {{}}\n")),
@@ -152,7 +207,23 @@ fn each_mistake_has_its_message() {
         ("a source as a string", "nats:\n  url: nats://a\nsources:\n  shop: hunter2\n".to_owned()),
         ("a bad source name", SMALL.replace("shop:", "my.shop:")),
         ("no database", SMALL.replace("    postgres:\n      url: postgres://figvine:hunter2@db/shop\n", "")),
-        ("an engine that is not built", SMALL.replace("postgres:\n", "mysql:\n")),
+        ("two databases", SMALL.replace("    tables", "    mariadb: {url: 'mysql://u:hunter2@db'}\n    tables")),
+        ("a MySQL at the address of a PostgreSQL", SMALL.replace("postgres:\n", "mysql:\n")),
+        ("a MySQL without an address", in_mysql("").replace("url: mysql", "# mysql")),
+        ("a key of PostgreSQL at a MySQL", in_mysql("slot: s")),
+        ("an id that is none", in_mysql("server_id: 0")),
+        ("an id that is too large", in_mysql("server_id: 4294967296")),
+        ("a heartbeat that cannot be off", in_mysql("heartbeat: off")),
+        ("a heartbeat that is too short", in_mysql("heartbeat: 1ms")),
+        ("an unknown way with keyless tables", in_mysql("keyless: ignore")),
+        ("an unknown way with statements", in_mysql("on_statement: skip")),
+        ("an unknown way with tinyint(1)", in_mysql("tinyint1: bool")),
+        ("an unknown way with zero dates", in_mysql("zero_date: text")),
+        (
+            "the same id twice",
+            in_mysql("server_id: 7")
+                + "  zoo:\n    mariadb: {url: 'mariadb://u:s3cret@db:3306/zoo', server_id: 7}\n    tables: ['zoo.*']\n",
+        ),
         ("no database address", SMALL.replace("url: postgres", "# postgres")),
         ("another scheme", SMALL.replace("postgres://figvine", "mysql://figvine")),
         ("no tables", SMALL.replace("    tables: [public.*]\n", "")),
@@ -412,6 +483,10 @@ fn a_context_of_the_nats_cli_is_read() {
     assert!(told.contains("none.json cannot be read: entity not found"), "{told}");
 }
 
+/// Variables that the reference needs.
+const PASSWORDS: [(&str, &str); 3] =
+    [("SHOP_PASSWORD", "hunter2"), ("CRM_PASSWORD", "hunter2"), ("ERP_PASSWORD", "hunter2")];
+
 fn committed(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)).expect("committed")
 }
@@ -419,14 +494,14 @@ fn committed(name: &str) -> String {
 #[test]
 fn the_reference_loads_as_it_is() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/reference.yaml");
-    let vars = vars(&[("SHOP_PASSWORD", "hunter2")]);
-    let config = config::load(&path, &vars).unwrap_or_else(|errors| panic!("{errors}"));
+    let config = config::load(&path, &vars(&PASSWORDS)).unwrap_or_else(|errors| panic!("{errors}"));
     assert!(postgres(&config, 0).url.expose_secret().contains(":hunter2@"));
+    assert!(mysql(&config, 1).url.expose_secret().contains(":hunter2@"));
 }
 
 #[test]
 fn the_reference_shows_the_defaults() {
-    let reference = good(&committed("reference.yaml"), &[("SHOP_PASSWORD", "hunter2")]);
+    let reference = good(&committed("reference.yaml"), &PASSWORDS);
     let small = good(SMALL, &[]);
     let shown = |config: &Config| {
         let mut postgres = postgres(config, 0).clone();
@@ -442,6 +517,16 @@ fn the_reference_shows_the_defaults() {
         )
     };
     assert_eq!(shown(&reference), shown(&small));
+
+    let shown = |mysql: &Mysql| {
+        format!(
+            "{:?} {:?} {:?} {:?} {:?}",
+            mysql.server_id, mysql.keyless, mysql.on_statement, mysql.heartbeat, mysql.values
+        )
+    };
+    let defaults = shown(mysql(&good(&in_mysql(""), &[]), 0));
+    assert_eq!([1, 2].map(|source| shown(mysql(&reference, source))), [defaults.clone(), defaults]);
+    assert_eq!([1, 2].map(|source| mysql(&reference, source).flavour), [Flavour::MySql, Flavour::MariaDb]);
 }
 
 #[test]

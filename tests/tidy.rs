@@ -79,7 +79,7 @@ fn only_the_wiring_names_connectors() {
     let wrong: Vec<_> = modules()
         .into_iter()
         .filter(|(_, module)| !NAMES_CONNECTORS.contains(&module.as_str()))
-        .filter(|(path, _)| code(path).contains("figvine_postgres"))
+        .filter(|(path, _)| ["figvine_postgres", "figvine_mysql"].iter().any(|name| code(path).contains(name)))
         .map(|(path, _)| path.display().to_string())
         .collect();
     assert!(wrong.is_empty(), "these name a connector: {wrong:?}");
@@ -102,6 +102,7 @@ fn connectors_know_neither_each_other_nor_nats_nor_the_configuration_file() {
     for (name, banned) in [
         ("change", &["figvine_postgres", "figvine_mysql", "async_nats", "serde_saphyr", "figvine::"][..]),
         ("postgres", &["figvine_mysql", "async_nats", "serde_saphyr", "figvine::"][..]),
+        ("mysql", &["figvine_postgres", "async_nats", "serde_saphyr", "figvine::"][..]),
     ] {
         for path in rust_files(&connectors.join(name).join("src")) {
             for word in banned {

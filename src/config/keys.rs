@@ -40,8 +40,6 @@ pub(super) enum Kind {
     Section(&'static [Key]),
     /// A section of sections under names of the user's choice.
     Named(&'static [Key]),
-    /// Planned, and refused with a clear word until then.
-    Unbuilt,
 }
 
 /// Words of `format` that are refused with a clear word.
@@ -111,9 +109,14 @@ const TLS: &[Key] = &[
 
 const SOURCE: &[Key] = &[
     key("postgres", Kind::Section(POSTGRES), "A PostgreSQL database."),
-    key("mysql", Kind::Unbuilt, "A MySQL server; not built into this version."),
-    key("mariadb", Kind::Unbuilt, "A MariaDB server; not built into this version."),
-    key("tables", Kind::List, "Globs over schema.table; '!' takes away; later ones win.").required(),
+    key("mysql", Kind::Section(MYSQL), "A MySQL server."),
+    key("mariadb", Kind::Section(MYSQL), "A MariaDB server."),
+    key(
+        "tables",
+        Kind::List,
+        "Globs over schema.table (MySQL, MariaDB: database.table); '!' takes away; later ones win.",
+    )
+    .required(),
     key("stream", Kind::Section(STREAM), "The JetStream stream."),
     key("format", Kind::Word(&["cloudevents", "cloudevents-structured", "plain"]), "The envelope of events.")
         .or("cloudevents"),
@@ -153,6 +156,38 @@ const POSTGRES: &[Key] = &[
     .or("10s"),
     key("bigint", Kind::Word(&["number", "string"]), "How int8 is written.").or("number"),
     key("decimal", Kind::Word(&["string", "number"]), "How numeric is written.").or("string"),
+];
+
+/// MariaDB's too.
+const MYSQL: &[Key] = &[
+    key("url", Kind::Secret, "mysql://user:password@host:port/database?ssl-mode=VERIFY_IDENTITY").required(),
+    key(
+        "server_id",
+        Kind::Whole { min: 1, max: u32::MAX as u64 },
+        "The id under which we read, unlike that of any server or replica; by default made of the stream's name.",
+    ),
+    key("keyless", Kind::Word(&["refuse", "whole_row"]), "What to do with a table that has no key.").or("refuse"),
+    key(
+        "on_statement",
+        Kind::Word(&["error", "warn"]),
+        "What to do with a statement in the log that changes a captured table without telling its rows.",
+    )
+    .or("error"),
+    key(
+        "heartbeat",
+        Kind::Duration { min_ms: 100, off: false },
+        "How often the server says that it is there while the log has nothing new; three missing ones end the session.",
+    )
+    .or("5s"),
+    key("bigint", Kind::Word(&["number", "string"]), "How BIGINT is written.").or("number"),
+    key("decimal", Kind::Word(&["string", "number"]), "How DECIMAL is written.").or("string"),
+    key("tinyint1", Kind::Word(&["number", "boolean"]), "How TINYINT(1) is written.").or("number"),
+    key(
+        "zero_date",
+        Kind::Word(&["string", "null", "error"]),
+        "What a date with a zero in it is written as; error stops at it.",
+    )
+    .or("string"),
 ];
 
 const STREAM: &[Key] = &[

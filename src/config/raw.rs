@@ -17,8 +17,6 @@ pub(super) struct Section<'a> {
     pub(super) at: At,
     keys: &'static [Key],
     entries: Vec<(&'static Key, &'a Entry)>,
-    /// Whether it holds a key that is refused as not built into this version.
-    pub(super) has_unbuilt: bool,
 }
 
 impl<'a> Section<'a> {
@@ -91,8 +89,7 @@ impl Reader<'_> {
         node: &'a Node,
         keys: &'static [Key],
     ) -> Option<Section<'a>> {
-        let mut section =
-            Section { path: path.to_owned(), at: at.clone(), keys, entries: Vec::new(), has_unbuilt: false };
+        let mut section = Section { path: path.to_owned(), at: at.clone(), keys, entries: Vec::new() };
         let entries = match &node.value {
             Value::Map(entries) => entries,
             Value::Null => return Some(section),
@@ -106,15 +103,6 @@ impl Reader<'_> {
         };
         for entry in entries {
             match keys.iter().find(|k| k.name == entry.key) {
-                Some(key) if matches!(key.kind, Kind::Unbuilt) => {
-                    let path = join(path, key.name);
-                    section.has_unbuilt = true;
-                    self.complaints.push(
-                        &entry.at,
-                        &path,
-                        format!("{path}: '{}' is not built into this version", key.name),
-                    );
-                }
                 Some(key) => section.entries.push((key, entry)),
                 None => self.unknown(path, entry, keys),
             }
@@ -126,7 +114,7 @@ impl Reader<'_> {
         let name = &entry.key;
         let shown = if is_showable(name) { format!(" '{name}'") } else { String::new() };
         let place = if path.is_empty() { String::new() } else { format!(" in {path}") };
-        let mut hint = did_you_mean(name, keys.iter().filter(|k| !matches!(k.kind, Kind::Unbuilt)).map(|k| k.name));
+        let mut hint = did_you_mean(name, keys.iter().map(|k| k.name));
         if hint.is_empty() {
             let below = keys.iter().find(|k| match k.kind {
                 Kind::Section(below) => below.iter().any(|b| b.name == name),
@@ -166,7 +154,7 @@ impl Reader<'_> {
         let (path, at) = (section.path(name), section.key_at(name));
         match self.node(section, name) {
             Some(node) => self.section(&path, &at, node, keys),
-            None => Some(Section { path, at, keys, entries: Vec::new(), has_unbuilt: false }),
+            None => Some(Section { path, at, keys, entries: Vec::new() }),
         }
     }
 
@@ -289,6 +277,12 @@ impl Reader<'_> {
     /// One of the words of the table; an empty one after a complaint.
     pub(super) fn word(&mut self, section: &Section<'_>, name: &str) -> &'static str {
         let Some(Key { kind: Kind::Word(words), .. }) = section.key(name) else { return "" };
+        // A bare `null` is one to YAML; as a word of ours it is as good as any other.
+        if let Some(null) = words.iter().find(|word| **word == "null")
+            && section.entry(name).is_some_and(|entry| matches!(entry.node.value, Value::Null))
+        {
+            return null;
+        }
         let expected = format!("one of {}", words.join(", "));
         let Some(given) = self.given(section, name, &expected) else { return "" };
         if let Some(word) = words.iter().find(|w| **w == given.text) {

@@ -5,6 +5,8 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use figvine_mysql::config as mysql;
+use figvine_mysql::url::ConnectUrl;
 use figvine_postgres::config::{Config as Postgres, Keyless, ValueOptions};
 use percent_encoding::percent_decode_str;
 
@@ -16,6 +18,8 @@ use crate::event::{self, Format};
 use crate::nats::{self, Auth, Tls};
 use crate::stream::{self, OnLoss};
 
+/// The keys of databases; a source has one of them.
+const ENGINES: [&str; 3] = ["postgres", "mysql", "mariadb"];
 /// PostgreSQL cuts longer identifiers (NAMEDATALEN - 1).
 const MAX_IDENTIFIER_BYTES: usize = 63;
 /// The server stores a stream under its name as a folder and refuses longer ones.
@@ -170,15 +174,31 @@ impl Reader<'_> {
         let tables = self.tables(section);
         let stream = self.stream(name, section);
         let events = self.events(name, section);
-        if !section.has("postgres") {
-            let what = format!("missing required key 'postgres' in {}", section.path);
-            if !section.has_unbuilt {
-                self.complaints.push(&section.at, &section.path("postgres"), what);
-            }
-            return None;
+        let seed = stream.as_ref().map(|stream| stream.name.clone()).unwrap_or_default();
+        let given: Vec<_> = ENGINES.into_iter().filter(|key| section.has(key)).collect();
+        let mut engines = Vec::new();
+        for key in &given {
+            let engine = match *key {
+                "mysql" => self.mysql(name, section, key, mysql::Flavour::MySql, tables.clone(), &seed),
+                "mariadb" => self.mysql(name, section, key, mysql::Flavour::MariaDb, tables.clone(), &seed),
+                _ => self.postgres(name, section, tables.clone()).map(EngineConfig::Postgres),
+            };
+            engines.extend(engine);
         }
-        let postgres = self.postgres(name, section, tables)?;
-        Some(Source { name: name.to_owned(), engine: EngineConfig::Postgres(postgres), events, stream: stream? })
+        match given.as_slice() {
+            [] => {
+                let what = format!("missing database in {}; expected one of {}", section.path, ENGINES.join(", "));
+                self.complaints.push(&section.at, &section.path, what);
+            }
+            [_] => {}
+            [first, others @ ..] => {
+                for other in others {
+                    let what = format!("a source has one database, and this one has '{first}'");
+                    self.complain(&section.key_at(other), &section.path(other), &what);
+                }
+            }
+        }
+        Some(Source { name: name.to_owned(), engine: engines.into_iter().next()?, events, stream: stream? })
     }
 
     fn tables(&mut self, section: &Section<'_>) -> Vec<String> {
@@ -242,6 +262,52 @@ impl Reader<'_> {
         })
     }
 
+    fn mysql(
+        &mut self,
+        name: &str,
+        source: &Section<'_>,
+        key: &str,
+        flavour: mysql::Flavour,
+        tables: Vec<String>,
+        seed: &str,
+    ) -> Option<EngineConfig> {
+        let section = self.below(source, key)?;
+        let url = self.text(&section, "url");
+        if url.as_ref().is_some_and(|u| !u.starts_with("mysql://") && !u.starts_with("mariadb://")) {
+            let what = "expected an address that begins with mysql:// or mariadb://";
+            self.complain(&section.at("url"), &section.path("url"), what);
+        }
+        Some(EngineConfig::Mysql(mysql::Config {
+            source: name.to_owned(),
+            flavour,
+            url: url.unwrap_or_default().into(),
+            tables,
+            server_id: section
+                .has("server_id")
+                .then(|| u32::try_from(self.whole(&section, "server_id")).unwrap_or_default()),
+            server_id_seed: seed.to_owned(),
+            keyless: match self.word(&section, "keyless") {
+                "whole_row" => mysql::Keyless::WholeRow,
+                _ => mysql::Keyless::Refuse,
+            },
+            on_statement: match self.word(&section, "on_statement") {
+                "warn" => mysql::OnStatement::Warn,
+                _ => mysql::OnStatement::Error,
+            },
+            heartbeat: self.duration(&section, "heartbeat").unwrap_or_default(),
+            values: mysql::ValueOptions {
+                bigint_as_string: self.word(&section, "bigint") == "string",
+                decimal_as_number: self.word(&section, "decimal") == "number",
+                tinyint1_as_boolean: self.word(&section, "tinyint1") == "boolean",
+                zero_date: match self.word(&section, "zero_date") {
+                    "null" => mysql::ZeroDate::Null,
+                    "error" => mysql::ZeroDate::Error,
+                    _ => mysql::ZeroDate::Text,
+                },
+            },
+        }))
+    }
+
     fn stream(&mut self, source: &str, section: &Section<'_>) -> Option<stream::Settings> {
         let release_delay = self.duration(section, "release_delay").unwrap_or_default();
         let section = self.below(section, "stream")?;
@@ -300,7 +366,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Two writers of one stream, or two readers of one slot, would take turns in breaking each other.
+    /// Two writers of one stream, or two readers of one slot or under one id, would take turns in breaking each other.
     fn sources_are_distinct(&mut self, sections: &[(&str, Section<'_>)], sources: &[Source]) {
         use secrecy::ExposeSecret;
         for (index, later) in sources.iter().enumerate() {
@@ -310,14 +376,38 @@ impl Reader<'_> {
                     let what = format!("the same stream as source {}; each source needs its own", earlier.name);
                     self.complain(&section.at("stream"), &format!("{}.name", section.path("stream")), &what);
                 }
-                let (EngineConfig::Postgres(a), EngineConfig::Postgres(b)) = (&earlier.engine, &later.engine);
-                if a.slot == b.slot && a.url.expose_secret() == b.url.expose_secret() {
-                    let what = format!("the same slot of the same database as source {}", earlier.name);
-                    self.complain(&section.at("postgres"), &format!("{}.slot", section.path("postgres")), &what);
+                match (&earlier.engine, &later.engine) {
+                    (EngineConfig::Postgres(a), EngineConfig::Postgres(b))
+                        if a.slot == b.slot && a.url.expose_secret() == b.url.expose_secret() =>
+                    {
+                        let what = format!("the same slot of the same database as source {}", earlier.name);
+                        self.complain(&section.at("postgres"), &format!("{}.slot", section.path("postgres")), &what);
+                    }
+                    // Sources of one stream have one derived id: the stream is complained about.
+                    (EngineConfig::Mysql(a), EngineConfig::Mysql(b))
+                        if a.server_id() == b.server_id()
+                            && (a.server_id.is_some() || b.server_id.is_some())
+                            && is_same_server(a, b) =>
+                    {
+                        let key = match b.flavour {
+                            mysql::Flavour::MySql => "mysql",
+                            mysql::Flavour::MariaDb => "mariadb",
+                        };
+                        let what = format!("the same id at the same server as source {}", earlier.name);
+                        self.complain(&section.at(key), &format!("{}.server_id", section.path(key)), &what);
+                    }
+                    _ => {}
                 }
             }
         }
     }
+}
+
+/// Whether two sources read from the same addresses.
+fn is_same_server(a: &mysql::Config, b: &mysql::Config) -> bool {
+    use secrecy::ExposeSecret;
+    let hosts = |config: &mysql::Config| ConnectUrl::parse(config.url.expose_secret()).ok().map(|url| url.hosts);
+    hosts(a).is_some_and(|hosts_of_a| Some(hosts_of_a) == hosts(b))
 }
 
 /// `scheme://host[:port]` and what stands before an `@`; `None` where it is no such address.

@@ -29,7 +29,6 @@ pub fn known_keys() -> Vec<String> {
             match key.kind {
                 Kind::Section(keys) => walk(&path, keys, out),
                 Kind::Named(keys) => walk(&format!("{path}.*"), keys, out),
-                Kind::Unbuilt => {}
                 _ => out.push(path),
             }
         }
@@ -40,10 +39,9 @@ pub fn known_keys() -> Vec<String> {
 }
 
 fn section(keys: &[Key]) -> Value {
-    let built = || keys.iter().filter(|k| !matches!(k.kind, Kind::Unbuilt));
-    let properties: Map<String, Value> = built().map(|k| (k.name.to_owned(), property(k))).collect();
+    let properties: Map<String, Value> = keys.iter().map(|k| (k.name.to_owned(), property(k))).collect();
     let mut section = json!({ "type": "object", "additionalProperties": false, "properties": properties });
-    let required: Vec<_> = built().filter(|k| k.required).map(|k| k.name).collect();
+    let required: Vec<_> = keys.iter().filter(|k| k.required).map(|k| k.name).collect();
     if !required.is_empty() {
         insert(&mut section, "required", json!(required));
     }
@@ -67,7 +65,12 @@ fn property(key: &Key) -> Value {
             }
             list
         }
-        Kind::Word(words) => or_inserted(json!({ "enum": words })),
+        Kind::Word(words) => {
+            // YAML reads a bare `null` as nothing.
+            let bare = words.contains(&"null").then_some(Value::Null);
+            let words = words.iter().map(|word| json!(word)).chain(bare).collect::<Vec<_>>();
+            or_inserted(json!({ "enum": words }))
+        }
         Kind::Bool => or_inserted(json!({ "type": "boolean" })),
         Kind::Whole { min, max } => or_inserted(json!({ "type": "integer", "minimum": min, "maximum": max })),
         Kind::Duration { min_ms, off } => {
@@ -97,7 +100,6 @@ fn property(key: &Key) -> Value {
             "propertyNames": { "pattern": "^[A-Za-z0-9_-]+$" },
             "additionalProperties": section(keys),
         }),
-        Kind::Unbuilt => json!(false),
     };
     insert(&mut property, "description", json!(key.about));
     if let Some(default) = key.default {
