@@ -2,8 +2,10 @@
 //!
 //! Each workload is loaded once. Then the same log is drained by `pg_recvlogical`
 //! (pgoutput, to nothing: the limit that the server itself sets) and by Figvine
-//! (into a JetStream stream on disk, all acknowledged), in one run. Times swing on a
-//! shared machine; ratios and CPU time per row do not.
+//! (into a JetStream stream on disk, all acknowledged), in one run. MySQL and MariaDB send
+//! their log faster than JetStream takes events: there the limit is what comes into the
+//! stream when no source is read at all. Times swing on a shared machine; ratios and CPU
+//! time per row do not.
 //!
 //! ```text
 //! make bench
@@ -22,6 +24,13 @@ use figvine_sandbox::{Nats, NatsOptions, Postgres, PostgresOptions};
 use futures_util::StreamExt as _;
 use nix::sys::resource::{UsageWho, getrusage};
 use tokio_postgres::Client;
+
+mod end_to_end {
+    pub(crate) mod made;
+    pub(crate) mod mysql;
+}
+
+use end_to_end::{made, mysql};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -137,12 +146,20 @@ fn main() -> Outcome<()> {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--workload" => wanted.push(args.next().ok_or("--workload needs a name")?),
+            // Of this bench to itself: a limit is measured like a program.
+            "--make" => {
+                let mut next = || args.next().ok_or("--make needs a configuration, rows, and rows per transaction");
+                let (config, rows, per_transaction) = (next()?, next()?.parse()?, next()?.parse()?);
+                let made = made::publish(Path::new(&config), rows, per_transaction);
+                return tokio::runtime::Runtime::new()?.block_on(Box::pin(made));
+            }
             // Cargo's own, and what others of this project's benches know.
             "--bench" | "--peers" => {}
             other => return Err(format!("unknown argument {other}").into()),
         }
     }
-    let names: Vec<_> = WORKLOADS.iter().map(|w| w.name).chain(["latency"]).collect();
+    let names = WORKLOADS.iter().map(|w| w.name).chain(mysql::WORKLOADS.iter().map(|w| w.name)).chain(["latency"]);
+    let names: Vec<_> = names.collect();
     if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(format!("no workload {unknown}; there are {}", names.join(" ")).into());
     }
@@ -152,6 +169,12 @@ fn main() -> Outcome<()> {
         for workload in WORKLOADS.iter().filter(|w| is_wanted(w.name)) {
             say(&format!("{}: {}", workload.name, workload.what));
             for figures in Box::pin(drain(workload)).await? {
+                results.push(serde_json::to_value(figures)?);
+            }
+        }
+        for workload in mysql::WORKLOADS.iter().filter(|w| is_wanted(w.name)) {
+            say(&format!("{}: {}", workload.name, workload.what));
+            for figures in Box::pin(mysql::drain(workload)).await? {
                 results.push(serde_json::to_value(figures)?);
             }
         }
@@ -189,7 +212,10 @@ async fn drain(workload: &Workload) -> Outcome<Vec<Figures>> {
         limit.arg(postgres.port().to_string());
         limit.args(["--slot", "limit", "--start", "--file", "/dev/null", "--endpos", &end]);
         limit.args(["-o", "proto_version=1", "-o", "publication_names=load"]);
-        all.push(measure(workload, "pg_recvlogical", limit, &client, &nats).await?);
+        all.push(
+            measure(workload.name, workload.rows, "pg_recvlogical", limit, SourceProcess::Walsender(&client), &nats)
+                .await?,
+        );
     }
     copy_slot(&client, "figvine_load").await?;
     let home = tempfile::tempdir()?;
@@ -197,7 +223,8 @@ async fn drain(workload: &Workload) -> Outcome<Vec<Figures>> {
     fs::write(&config, configuration(&postgres, &nats, "publication: load, publication_managed: false, "))?;
     let mut figvine = Command::new(env!("CARGO_BIN_EXE_figvine"));
     figvine.arg("-c").arg(&config).args(["run", "--until", "now"]).stderr(fs::File::create(home.path().join("log"))?);
-    let mut figures = measure(workload, "figvine", figvine, &client, &nats).await?;
+    let source = SourceProcess::Walsender(&client);
+    let mut figures = measure(workload.name, workload.rows, "figvine", figvine, source, &nats).await?;
     figures.ratio_to_limit = all.first().map(|limit| figures.rows_per_s / limit.rows_per_s);
     if let Some(limit) = all.first_mut() {
         limit.ratio_to_limit = Some(1.0);
@@ -224,12 +251,22 @@ async fn copy_slot(client: &Client, name: &str) -> Outcome<()> {
     Ok(())
 }
 
+/// The process that the log comes from.
+enum SourceProcess<'a> {
+    /// PostgreSQL's that this client finds: there is one for each reader.
+    Walsender(&'a Client),
+    /// The whole server.
+    Server(u32),
+    None,
+}
+
 /// Runs a program to its end and looks at everybody's CPU time.
 async fn measure(
-    workload: &Workload,
+    workload: &'static str,
+    rows: u64,
     program: &'static str,
     mut command: Command,
-    client: &Client,
+    source: SourceProcess<'_>,
     nats: &Nats,
 ) -> Outcome<Figures> {
     let nats_pid = nats.pid().ok_or("nats-server does not run")?;
@@ -237,37 +274,41 @@ async fn measure(
     let own_before = children_cpu_seconds()?;
     let began = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-    let mut walsender = None;
+    let (mut source_pid, source_before) = match source {
+        SourceProcess::Server(pid) => (Some(pid), cpu_seconds(pid).unwrap_or_default()),
+        SourceProcess::Walsender(_) | SourceProcess::None => (None, 0.0),
+    };
     let (mut source_cpu, mut peak_rss_mib) = (0.0_f64, 0.0_f64);
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        if walsender.is_none() {
+        if let (None, SourceProcess::Walsender(client)) = (source_pid, &source) {
             let query = "select active_pid from pg_replication_slots where active_pid is not null";
-            walsender = client.query_opt(query, &[]).await?.map(|row| row.get::<_, i32>(0).unsigned_abs());
+            source_pid = client.query_opt(query, &[]).await?.map(|row| row.get::<_, i32>(0).unsigned_abs());
         }
-        source_cpu = walsender.and_then(cpu_seconds).unwrap_or(source_cpu).max(source_cpu);
+        let used = source_pid.and_then(cpu_seconds).map(|used| used - source_before);
+        source_cpu = used.unwrap_or(source_cpu).max(source_cpu);
         peak_rss_mib = peak_mib(child.id()).unwrap_or(peak_rss_mib).max(peak_rss_mib);
         tokio::time::sleep(LOOK_EVERY).await;
     };
     let seconds = began.elapsed().as_secs_f64();
     if !status.success() {
-        return Err(format!("{program} ended with {status} on {}", workload.name).into());
+        return Err(format!("{program} ended with {status} on {workload}").into());
     }
     let broker_cpu = cpu_seconds(nats_pid).unwrap_or_default() - broker_before;
     #[expect(clippy::cast_precision_loss, reason = "millions of rows are exact")]
-    let rows = workload.rows as f64;
-    let per_row = |cpu: f64| cpu * 1e6 / rows;
+    let count = rows as f64;
+    let per_row = |cpu: f64| cpu * 1e6 / count;
     Ok(Figures {
-        workload: workload.name,
+        workload,
         program,
-        rows: workload.rows,
+        rows,
         seconds,
-        rows_per_s: rows / seconds,
+        rows_per_s: count / seconds,
         own_cpu_us_per_row: per_row(children_cpu_seconds()? - own_before),
         source_cpu_us_per_row: per_row(source_cpu),
-        broker_cpu_us_per_row: if program == "figvine" { per_row(broker_cpu) } else { 0.0 },
+        broker_cpu_us_per_row: if program == "pg_recvlogical" { 0.0 } else { per_row(broker_cpu) },
         peak_rss_mib,
         ratio_to_limit: None,
     })
@@ -380,7 +421,7 @@ fn table(results: &[serde_json::Value]) -> String {
     let head = ["workload", "program", "rows/s", "own us/row", "source us/row", "broker us/row", "RSS MiB", "of limit"];
     let _ = writeln!(
         out,
-        "\n{:<10} {:<15} {:>10} {:>11} {:>14} {:>14} {:>8} {:>9}",
+        "\n{:<13} {:<15} {:>10} {:>11} {:>14} {:>14} {:>8} {:>9}",
         head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]
     );
     for one in results {
@@ -389,7 +430,7 @@ fn table(results: &[serde_json::Value]) -> String {
         if text("workload") == "latency" {
             let _ = writeln!(
                 out,
-                "latency    figvine         {:.0} transactions/s: commit to stored {:.2} ms median, {:.2} ms p99, {:.2} ms at most",
+                "latency       figvine         {:.0} transactions/s: commit to stored {:.2} ms median, {:.2} ms p99, {:.2} ms at most",
                 number("transactions_per_s"),
                 number("median_ms"),
                 number("p99_ms"),
@@ -400,7 +441,7 @@ fn table(results: &[serde_json::Value]) -> String {
         let ratio = one["ratio_to_limit"].as_f64().map_or("-".into(), |ratio| format!("{ratio:.2}"));
         let _ = writeln!(
             out,
-            "{:<10} {:<15} {:>10.0} {:>11.2} {:>14.2} {:>14.2} {:>8.1} {ratio:>9}",
+            "{:<13} {:<15} {:>10.0} {:>11.2} {:>14.2} {:>14.2} {:>8.1} {ratio:>9}",
             text("workload"),
             text("program"),
             number("rows_per_s"),

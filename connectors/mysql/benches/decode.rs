@@ -1,16 +1,32 @@
-//! How fast a log's bytes become cells: the decoder alone, on one core.
+//! How fast a log's bytes become cells, and values JSON, on one core.
 //!
 //! `cargo bench -p figvine-mysql --bench decode`. Without `--bench` (as `cargo test` runs it) it is over at once.
+//!
+//! First logs that are made up here, then a million rows that a MySQL wrote: read by `mysqlbinlog --raw` (what a
+//! server and its own client do without looking at rows), by `mysql_common`, and by this decoder.
 
+use std::error::Error;
 use std::hint::black_box;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use figvine_change::Cell;
+use figvine_change::{Cell, ValueCodec};
 use figvine_mysql::decode::file::{FileEvents, MAGIC};
 use figvine_mysql::decode::header::kind;
-use figvine_mysql::decode::table_map::TableMap;
+use figvine_mysql::decode::table_map::{TableMap, TableMapEvent};
 use figvine_mysql::decode::{Decoder, Event};
+use figvine_mysql::value::{Charsets, ValueOptions, codec};
+use figvine_sandbox::mysql_async::prelude::Queryable as _;
+use figvine_sandbox::{MySql, MySqlOptions};
+use mysql_common::binlog::BinlogFile;
+use mysql_common::binlog::consts::BinlogVersion;
+use mysql_common::binlog::events::EventData;
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Rows of a bulk insert when it is measured; without that, a few are enough.
 const ROWS: u32 = 1_000_000;
@@ -111,20 +127,52 @@ fn single(rows: u32, has_checksums: bool) -> Log {
     log
 }
 
-/// Rows of a log.
-fn read(log: &[u8], cells: &mut Vec<Cell>) -> Result<usize, Box<dyn std::error::Error>> {
+/// A table map as it stood in the log, read; and its columns' codecs.
+#[derive(Default)]
+struct Known<'a> {
+    bytes: &'a [u8],
+    map: TableMap,
+    codecs: Vec<Arc<dyn ValueCodec>>,
+}
+
+impl<'a> Known<'a> {
+    fn learn(&mut self, event: &TableMapEvent<'a>) -> Outcome<()> {
+        if event.bytes() != self.bytes {
+            let map = event.parse()?;
+            let (charsets, options) = (Charsets::new(), ValueOptions::default());
+            let codecs = map.columns.iter().map(|column| codec(column, None, &charsets, &options));
+            *self = Self { bytes: event.bytes(), codecs: codecs.collect(), map };
+        }
+        Ok(())
+    }
+}
+
+/// Reads a log, and writes the values of its rows as JSON if there is a buffer for them. Returns the number of rows.
+fn read(log: &[u8], cells: &mut Vec<Cell>, mut json: Option<&mut Vec<u8>>) -> Outcome<usize> {
     let mut decoder = Decoder::new();
-    let mut known: (&[u8], TableMap) = (&[], TableMap::default());
+    let mut known = Known::default();
     let mut count = 0;
     for event in FileEvents::new(log)? {
         let (at, bytes) = event?;
         match decoder.event(bytes, u32::try_from(at)?)?.1 {
-            Event::TableMap(map) if map.bytes() != known.0 => known = (map.bytes(), map.parse()?),
+            Event::TableMap(event) => known.learn(&event)?,
             Event::Rows(rows) => {
-                let mut rows = rows.of(&known.1)?;
+                let mut rows = rows.of(&known.map)?;
                 while let Some(row) = rows.next(cells) {
                     row?;
                     count += 1;
+                }
+                if let Some(out) = &mut json {
+                    for row in cells.chunks(known.codecs.len()) {
+                        for (cell, codec) in row.iter().zip(&known.codecs) {
+                            if let Cell::Value(range) = cell {
+                                let raw = log.get(range.start as usize..range.end as usize);
+                                codec.write_json(raw.unwrap_or_default(), out)?;
+                            }
+                        }
+                    }
+                    black_box(&out);
+                    out.clear();
                 }
                 black_box(&cells);
                 cells.clear();
@@ -135,7 +183,121 @@ fn read(log: &[u8], cells: &mut Vec<Cell>) -> Result<usize, Box<dyn std::error::
     Ok(count)
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// The same by `mysql_common`: its own values, nothing written.
+fn read_by_mysql_common(log: &[u8]) -> Outcome<usize> {
+    let mut file = BinlogFile::new(BinlogVersion::Version4, log)?;
+    let mut count = 0;
+    while let Some(event) = file.next() {
+        if let Some(EventData::RowsEvent(rows)) = event?.read_data()? {
+            let table = file.reader().get_tme(rows.table_id()).ok_or("rows of no table")?;
+            for row in rows.rows(table) {
+                black_box(row?);
+                count += 1;
+            }
+        }
+    }
+    Ok(count)
+}
+
+/// CPU time in seconds, user and system.
+fn cpu_seconds(who: UsageWho) -> Outcome<f64> {
+    let usage: Usage = getrusage(who)?;
+    #[expect(clippy::cast_precision_loss, reason = "seconds and microseconds are small")]
+    let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
+}
+
+/// The fewest seconds that one way to read took.
+struct Way {
+    name: &'static str,
+    wall: f64,
+    cpu: f64,
+}
+
+impl Way {
+    fn new(name: &'static str) -> Self {
+        Self { name, wall: f64::INFINITY, cpu: f64::INFINITY }
+    }
+
+    /// Times one pass, and demands that it saw all rows.
+    fn time(&mut self, who: UsageWho, rows: usize, pass: impl FnOnce() -> Outcome<usize>) -> Outcome<()> {
+        let (began, cpu) = (Instant::now(), cpu_seconds(who)?);
+        let seen = pass()?;
+        self.wall = self.wall.min(began.elapsed().as_secs_f64());
+        self.cpu = self.cpu.min(cpu_seconds(who)? - cpu);
+        if seen != rows {
+            return Err(format!("{}: {seen} rows of {rows}", self.name).into());
+        }
+        Ok(())
+    }
+}
+
+/// What a private server is filled with: `ROWS` rows in one statement.
+const SCHEMA: &str = "create table load_test.small (id bigint primary key, name varchar(40) character set utf8mb4,
+    total decimal(12,2), changed_at datetime(6), account int)";
+const LOAD: &str = "insert into load_test.small
+    with recursive numbers(n) as (select 1 union all select n + 1 from numbers where n < 1000000)
+    select n, concat('customer ', n), n * 1.25, timestampadd(microsecond, n * 977, '2026-01-01'), n % 1000 from numbers";
+/// Each way is taken so often, in turn, and the quickest pass counts: others use the machine too.
+const ROUNDS: usize = 5;
+
+/// Reads what a MySQL wrote, in all ways.
+async fn real() -> Outcome<()> {
+    let server = MySql::start(MySqlOptions::default()).await?;
+    let mut client = server.connect("").await?;
+    client.query_drop("create database load_test").await?;
+    client.query_drop(SCHEMA).await?;
+    client.query_drop("flush binary logs").await?;
+    client.query_drop("set cte_max_recursion_depth = 1000000").await?;
+    client.query_drop(LOAD).await?;
+    let (file, _): (String, u64) = {
+        let status = client.query_first::<figvine_sandbox::mysql_async::Row, _>("show binary log status").await?;
+        let mut status = status.ok_or("the server has no binary log")?;
+        (status.take(0).ok_or("no file")?, status.take(1).ok_or("no position")?)
+    };
+    client.query_drop("flush binary logs").await?;
+    let log = std::fs::read(server.data_dir().join(&file))?;
+    let rows = usize::try_from(ROWS)?;
+
+    let target = tempfile::tempdir()?;
+    let mut raw = Way::new("mysqlbinlog --raw");
+    let mut peer = Way::new("mysql_common, values");
+    let mut decoded = Way::new("figvine, cells");
+    let mut written = Way::new("figvine, values as JSON");
+    let (mut cells, mut json) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        raw.time(UsageWho::RUSAGE_CHILDREN, rows, || mysqlbinlog(&server, &file, target.path()).map(|()| rows))?;
+        peer.time(UsageWho::RUSAGE_THREAD, rows, || read_by_mysql_common(&log))?;
+        decoded.time(UsageWho::RUSAGE_THREAD, rows, || read(&log, &mut cells, None))?;
+        written.time(UsageWho::RUSAGE_THREAD, rows, || read(&log, &mut cells, Some(&mut json)))?;
+    }
+    for Way { name, wall, cpu } in [raw, peer, decoded, written] {
+        let per_row = f64::from(ROWS);
+        writeln!(
+            std::io::stdout(),
+            "{name:<24} {:>12.0} rows/s {:>8.1} ns/row {:>8.1} ns CPU/row",
+            per_row / wall,
+            wall * 1e9 / per_row,
+            cpu * 1e9 / per_row
+        )?;
+    }
+    Ok(())
+}
+
+/// The server's own client, which copies the log over a connection into a file.
+fn mysqlbinlog(server: &MySql, file: &str, target: &Path) -> Outcome<()> {
+    let program = match std::env::var_os("FIGVINE_MYSQLD") {
+        Some(mysqld) => PathBuf::from(mysqld).with_file_name("mysqlbinlog"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/servers/mysql-9.7/bin/mysqlbinlog"),
+    };
+    let mut command = Command::new(program);
+    command.args(["--no-defaults", "--host=127.0.0.1", "--user=root", "--raw", "--read-from-remote-server"]);
+    command.arg(format!("--port={}", server.port())).arg(format!("--result-file={}/", target.display())).arg(file);
+    let status = command.stdin(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("mysqlbinlog ended with {status}").into()) }
+}
+
+fn main() -> Outcome<()> {
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let least = if is_bench { Duration::from_secs(2) } else { Duration::ZERO };
     let rows = if is_bench { ROWS } else { FEW_ROWS };
@@ -149,7 +311,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (mut rows, mut bytes) = (0, 0);
         let began = Instant::now();
         loop {
-            rows += read(black_box(&log.bytes), &mut cells)?;
+            rows += read(black_box(&log.bytes), &mut cells, None)?;
             bytes += log.bytes.len();
             if began.elapsed() >= least {
                 break;
@@ -164,6 +326,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             took * 1e9 / rows,
             bytes / took / 1e6
         )?;
+    }
+    if is_bench {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(Box::pin(real()))?;
     }
     Ok(())
 }
