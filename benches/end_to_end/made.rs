@@ -72,6 +72,10 @@ impl Connector for Made {
         Ok(Self::position(self.rows))
     }
 
+    async fn was_read(&self) -> Result<bool, SourceError> {
+        Ok(false)
+    }
+
     async fn retention(&self) -> Result<Option<Retention>, SourceError> {
         Ok(None)
     }
