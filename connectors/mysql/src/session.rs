@@ -18,7 +18,7 @@ use crate::dial::{Stream, unreachable};
 use crate::error::{ServerError, failure, garbled, of_io, of_server};
 use crate::url::{ConnectUrl, Host};
 
-pub(crate) use dump::{Identity, Request};
+pub(crate) use dump::Request;
 pub(crate) use stream::{Chunk, Dump};
 
 /// A payload of this length goes on in the next packet.

@@ -70,6 +70,7 @@ impl Source for MysqlSource {
             };
             match self.normaliser.read(chunk, at, &mut self.ready).map_err(of_log)? {
                 Progress::Done => self.chunk = None,
+                Progress::More => {}
                 Progress::Wants(wanted) => self.wanted = Some(wanted),
             }
         }
