@@ -76,6 +76,9 @@ pub(crate) enum NormaliseError {
         /// `schema.table`.
         table: String,
     },
+    /// The same where not even the tables are told.
+    #[error("a stored program changed rows and the log does not tell which")]
+    Runs,
     /// Rows that were rolled back.
     #[error("a transaction with rows of captured tables was rolled back in the log")]
     RolledBack,
@@ -284,7 +287,7 @@ impl Normaliser {
                 self.finish(Bytes::from(buffer), out);
                 if let Expanding::Xa { header, name, .. } = events {
                     if let Some(name) = name {
-                        self.reading.add(&self.place_of(&name, &header));
+                        self.reading.completed(&self.place_of(&name, &header));
                     }
                     self.commit(&header, out)?;
                 }
@@ -413,6 +416,7 @@ impl Normaliser {
         if self.open.is_some() {
             return Err(misplaced("a transaction begins", "inside another"));
         }
+        self.tables.tidy();
         let place = self.place_text(header);
         let id = match &name {
             Name::MySql { server, tag, number } if tag.is_empty() => format!("{server}:{number}"),
@@ -498,7 +502,7 @@ impl Normaliser {
             }
             Statement::XaRollback(xid) => {
                 if let Some(prepared) = self.prepared.remove(&text(xid)) {
-                    self.reading.add(&self.place_of(&prepared.name, header));
+                    self.reading.completed(&self.place_of(&prepared.name, header));
                 }
                 self.commit(header, out)?;
             }
@@ -534,6 +538,7 @@ impl Normaliser {
             }
             Effect::Renames(pairs) => {
                 for (from, to) in pairs {
+                    self.tables.created(&to.schema, &to.name);
                     for table in [&from, &to] {
                         self.tables.forget(&table.schema, &table.name);
                     }
@@ -560,6 +565,17 @@ impl Normaliser {
                         _ => tracing::warn!(%table, "a statement changed rows that the log does not tell"),
                     }
                 }
+            }
+            Effect::Runs => {
+                let is_passed = self.open.as_ref().is_some_and(|open| open.is_passed);
+                match self.on_statement {
+                    OnStatement::Error if !is_passed => return Err(NormaliseError::Runs),
+                    _ => tracing::warn!("a stored program changed rows that the log does not tell"),
+                }
+            }
+            Effect::Creates(table) => {
+                self.tables.created(&table.schema, &table.name);
+                self.tables.forget(&table.schema, &table.name);
             }
             // The shape of a table may change: what the catalogue said does not hold any longer.
             Effect::Nothing => self.tables.forget_all(),

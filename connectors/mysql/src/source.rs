@@ -92,7 +92,7 @@ impl Source for MysqlSource {
 /// What the log told and we do not go on behind.
 fn of_log(error: NormaliseError) -> SourceError {
     let (code, what, hint) = match &error {
-        NormaliseError::Statement { .. } => (
+        NormaliseError::Statement { .. } | NormaliseError::Runs => (
             "FV-1402",
             error.to_string(),
             "Set `binlog_format = ROW`. Read the table again; `on_statement: warn` goes on without these rows.",
