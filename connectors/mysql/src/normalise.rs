@@ -10,7 +10,7 @@
 //! - What is compressed is expanded event by event into buffers of a bounded size, which batches own.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, Cursor};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -20,13 +20,14 @@ use figvine_change::{Batch, Body, Cell, Position, Row, Transaction};
 use crate::config::OnStatement;
 use crate::decode::gtid::AlterPhase;
 use crate::decode::header::{Header, kind};
+use crate::decode::payload::PayloadEvents;
 use crate::decode::query::{Query, Statement};
 use crate::decode::reader::DecodeError;
 use crate::decode::rows::Rows;
 use crate::decode::{Decoder, Event, EventError};
 use crate::gtid::{MariaDbGtid, Uuid};
 use crate::position::{Passed, Place, Reading};
-use crate::prepared::Spool;
+use crate::prepared::{Spool, Spooled};
 use crate::session::Chunk;
 use crate::statement::{Effect, effect};
 use crate::tables::{TableError, Tables, Wanted};
@@ -75,6 +76,9 @@ pub(crate) enum NormaliseError {
         /// `schema.table`.
         table: String,
     },
+    /// The same where not even the tables are told.
+    #[error("a stored program changed rows and the log does not tell which")]
+    Runs,
     /// Rows that were rolled back.
     #[error("a transaction with rows of captured tables was rolled back in the log")]
     RolledBack,
@@ -91,27 +95,13 @@ pub(crate) enum NormaliseError {
     Spool(#[from] io::Error),
 }
 
-/// What the cells of an event point into.
-#[derive(Clone, Copy)]
-enum Data<'d> {
-    Chunk(&'d Bytes),
-    Expanded(&'d [u8]),
-}
-
-impl<'d> Data<'d> {
-    fn bytes(self) -> &'d [u8] {
-        match self {
-            Self::Chunk(bytes) => bytes,
-            Self::Expanded(bytes) => bytes,
-        }
-    }
-}
-
 /// How far a chunk was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// To its end.
     Done,
+    /// As far as one buffer of what is expanded goes.
+    More,
     /// Up to a table map that cannot be understood without the catalogue.
     Wants(Wanted),
 }
@@ -129,6 +119,8 @@ pub(crate) struct Normaliser {
     passed: Option<Passed>,
     assembler: Assembler,
     open: Option<Open>,
+    /// What is being expanded, one inside the other: all of it comes before the chunk goes on.
+    expanding: Vec<Expanding>,
     /// XA transactions between PREPARE and COMMIT, by their names.
     prepared: BTreeMap<String, Prepared>,
     /// The last place between transactions of the batch that is being built.
@@ -171,6 +163,25 @@ struct Prepared {
     name: Name,
 }
 
+/// Events that do not stand in the chunk as they are.
+#[derive(Debug)]
+enum Expanding {
+    /// A compressed transaction.
+    Payload(PayloadEvents<Cursor<Bytes>>),
+    /// An XA transaction, which ends with the event of `header`. `name` is that of its PREPARE.
+    Xa { events: Spooled, header: Header, name: Option<Name> },
+}
+
+impl Expanding {
+    /// Appends the next event; `false` behind the last.
+    fn append_next(&mut self, out: &mut Vec<u8>) -> Result<bool, NormaliseError> {
+        match self {
+            Self::Payload(events) => Ok(events.append_next(out)?.is_some()),
+            Self::Xa { events, .. } => Ok(events.append_next(out)?),
+        }
+    }
+}
+
 impl Normaliser {
     /// For a session that starts as `reading` says, inside a transaction of which `passed` was passed on.
     pub(crate) fn new(tables: Tables, on_statement: OnStatement, reading: Reading, passed: Option<Passed>) -> Self {
@@ -187,6 +198,7 @@ impl Normaliser {
             passed,
             assembler: Assembler::default(),
             open: None,
+            expanding: Vec::new(),
             prepared: BTreeMap::new(),
             end: None,
             written_at: None,
@@ -202,54 +214,55 @@ impl Normaliser {
         at: &mut usize,
         out: &mut VecDeque<Batch>,
     ) -> Result<Progress, NormaliseError> {
-        while let Some(range) = chunk.events.get(*at) {
+        loop {
+            if !self.expanding.is_empty() {
+                self.expand(out)?;
+                if !out.is_empty() {
+                    return Ok(Progress::More);
+                }
+                continue;
+            }
+            let Some(range) = chunk.events.get(*at) else {
+                self.finish(chunk.data.clone(), out);
+                return Ok(Progress::Done);
+            };
             let bytes = bytes_of(&chunk.data, range);
             let (header, event) = self.decoder.event(bytes, range.start)?;
-            let wanted = match &event {
+            match event {
                 Event::Payload(payload) => {
                     if self.tables.may_want()
                         && let Some(wanted) = self.wanted_of(&mut payload.events()?)?
                     {
-                        Some(wanted)
-                    } else {
-                        self.finish(chunk.data.clone(), out);
-                        let mut events = payload.events()?;
-                        self.expanded(out, &mut |buffer| Ok(events.append_next(buffer)?.is_some()))?;
-                        None
+                        return Ok(Progress::Wants(wanted));
                     }
+                    self.finish(chunk.data.clone(), out);
+                    self.expanding.push(Expanding::Payload(payload.events_in(&chunk.data)?));
                 }
                 Event::Compressed(compressed) => {
                     self.finish(chunk.data.clone(), out);
-                    let mut is_due = true;
-                    self.expanded(out, &mut |buffer| {
-                        if std::mem::take(&mut is_due) {
-                            compressed.append_expanded(buffer)?;
-                            return Ok(true);
-                        }
-                        Ok(false)
-                    })?;
-                    None
+                    let mut buffer = Vec::new();
+                    compressed.append_expanded(&mut buffer)?;
+                    self.inner(&buffer, 0, out)?;
+                    self.finish(Bytes::from(buffer), out);
                 }
-                Event::TableMap(event) => self.tables.wants(event),
-                _ => None,
-            };
-            if let Some(wanted) = wanted {
-                return Ok(Progress::Wants(wanted));
-            }
-            if !matches!(event, Event::Payload(_) | Event::Compressed(_)) {
-                self.event(&header, event, bytes, Data::Chunk(&chunk.data), out)?;
+                event => {
+                    if let Event::TableMap(event) = &event
+                        && let Some(wanted) = self.tables.wants(event)
+                    {
+                        return Ok(Progress::Wants(wanted));
+                    }
+                    self.event(&header, event, bytes, chunk.data.as_ref(), out)?;
+                    if !self.expanding.is_empty() {
+                        self.finish(chunk.data.clone(), out);
+                    }
+                }
             }
             *at += 1;
         }
-        self.finish(chunk.data.clone(), out);
-        Ok(Progress::Done)
     }
 
     /// What the catalogue must be asked for a payload: looked for before anything of it is passed on.
-    fn wanted_of(
-        &self,
-        events: &mut crate::decode::payload::PayloadEvents<'_>,
-    ) -> Result<Option<Wanted>, NormaliseError> {
+    fn wanted_of(&self, events: &mut PayloadEvents<&[u8]>) -> Result<Option<Wanted>, NormaliseError> {
         let mut buffer = Vec::new();
         loop {
             buffer.clear();
@@ -263,34 +276,45 @@ impl Normaliser {
         }
     }
 
-    /// Reads events that are expanded one by one, in batches of their own.
-    fn expanded(
-        &mut self,
-        out: &mut VecDeque<Batch>,
-        append_next: &mut dyn FnMut(&mut Vec<u8>) -> Result<bool, NormaliseError>,
-    ) -> Result<(), NormaliseError> {
+    /// Reads events of what is being expanded, as many as fit into a buffer, in batches of their own.
+    fn expand(&mut self, out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
+        let Some(mut events) = self.expanding.pop() else { return Ok(()) };
+        let depth = self.expanding.len();
         let mut buffer = Vec::with_capacity(EXPANDED_BYTES);
         loop {
             let start = buffer.len();
-            let is_more = append_next(&mut buffer)?;
-            if is_more {
-                let decoder = std::mem::take(&mut self.decoder);
-                let bytes = buffer.get(start..).unwrap_or_default();
-                let read = u32::try_from(start)
-                    .map_err(|_| DecodeError::Unsupported { what: "expanded bytes", value: start as u64 }.into())
-                    .and_then(|base| decoder.inner(bytes, base).map_err(NormaliseError::from))
-                    .and_then(|(header, event)| self.event(&header, event, bytes, Data::Expanded(&buffer), out));
-                self.decoder = decoder;
-                read?;
+            if !events.append_next(&mut buffer)? {
+                self.finish(Bytes::from(buffer), out);
+                if let Expanding::Xa { header, name, .. } = events {
+                    if let Some(name) = name {
+                        self.reading.completed(&self.place_of(&name, &header));
+                    }
+                    self.commit(&header, out)?;
+                }
+                return Ok(());
             }
-            if !is_more || buffer.len() >= EXPANDED_BYTES {
-                let full = std::mem::replace(&mut buffer, Vec::with_capacity(EXPANDED_BYTES));
-                self.finish(Bytes::from(full), out);
-            }
-            if !is_more {
+            self.inner(&buffer, start, out)?;
+            if buffer.len() >= EXPANDED_BYTES || self.expanding.len() > depth {
+                // What an event inside made be expanded comes first.
+                self.expanding.insert(depth, events);
+                self.finish(Bytes::from(buffer), out);
                 return Ok(());
             }
         }
+    }
+
+    /// One event that stands at `start` of a buffer of its own, to the buffer's end.
+    fn inner(&mut self, buffer: &[u8], start: usize, out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
+        let bytes = buffer.get(start..).unwrap_or_default();
+        let base = u32::try_from(start)
+            .map_err(|_| DecodeError::Unsupported { what: "expanded bytes", value: start as u64 })?;
+        let decoder = std::mem::take(&mut self.decoder);
+        let read = decoder
+            .inner(bytes, base)
+            .map_err(NormaliseError::from)
+            .and_then(|(header, event)| self.event(&header, event, bytes, buffer, out));
+        self.decoder = decoder;
+        read
     }
 
     /// One event, its bytes in `data`.
@@ -299,7 +323,7 @@ impl Normaliser {
         header: &Header,
         event: Event<'_>,
         bytes: &[u8],
-        data: Data<'_>,
+        data: &[u8],
         out: &mut VecDeque<Batch>,
     ) -> Result<(), NormaliseError> {
         if header.timestamp > 0 {
@@ -310,7 +334,7 @@ impl Normaliser {
                 if self.spools(bytes, header)? {
                     return Ok(());
                 }
-                self.rows(&rows, data.bytes(), out)?;
+                self.rows(&rows, data, out)?;
             }
             Event::TableMap(event) => {
                 self.spools(bytes, header)?;
@@ -338,7 +362,7 @@ impl Normaliser {
                     }
                 }
             }
-            Event::Query(query) => self.query(&query, header, data, out)?,
+            Event::Query(query) => self.query(&query, header, out)?,
             Event::Xid(_) => self.commit(header, out)?,
             Event::XaPrepare { one_phase, xid } => {
                 let Some(open) = &mut self.open else {
@@ -346,8 +370,7 @@ impl Normaliser {
                 };
                 let spool = open.xa.take().map(|(_, spool)| spool).unwrap_or_default();
                 if one_phase {
-                    self.replay(spool, data, out)?;
-                    self.commit(header, out)?;
+                    self.expanding.push(Expanding::Xa { events: spool.read()?, header: *header, name: None });
                 } else {
                     self.prepare(xid.to_string(), spool, header, out)?;
                 }
@@ -393,6 +416,7 @@ impl Normaliser {
         if self.open.is_some() {
             return Err(misplaced("a transaction begins", "inside another"));
         }
+        self.tables.tidy();
         let place = self.place_text(header);
         let id = match &name {
             Name::MySql { server, tag, number } if tag.is_empty() => format!("{server}:{number}"),
@@ -435,13 +459,7 @@ impl Normaliser {
         Ok(())
     }
 
-    fn query(
-        &mut self,
-        query: &Query<'_>,
-        header: &Header,
-        data: Data<'_>,
-        out: &mut VecDeque<Batch>,
-    ) -> Result<(), NormaliseError> {
+    fn query(&mut self, query: &Query<'_>, header: &Header, out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
         let statement = query.kind();
         if self.open.is_none() {
             match statement {
@@ -474,15 +492,17 @@ impl Normaliser {
             Statement::XaCommit(xid) => {
                 // One that is not known had no rows in the log: those that were prepared before the first session
                 // began are waited for.
-                if let Some(prepared) = self.prepared.remove(&text(xid)) {
-                    self.replay(prepared.spool, data, out)?;
-                    self.reading.add(&self.place_of(&prepared.name, header));
+                match self.prepared.remove(&text(xid)) {
+                    Some(Prepared { spool, name }) => {
+                        let events = spool.read()?;
+                        self.expanding.push(Expanding::Xa { events, header: *header, name: Some(name) });
+                    }
+                    None => self.commit(header, out)?,
                 }
-                self.commit(header, out)?;
             }
             Statement::XaRollback(xid) => {
                 if let Some(prepared) = self.prepared.remove(&text(xid)) {
-                    self.reading.add(&self.place_of(&prepared.name, header));
+                    self.reading.completed(&self.place_of(&prepared.name, header));
                 }
                 self.commit(header, out)?;
             }
@@ -518,6 +538,7 @@ impl Normaliser {
             }
             Effect::Renames(pairs) => {
                 for (from, to) in pairs {
+                    self.tables.created(&to.schema, &to.name);
                     for table in [&from, &to] {
                         self.tables.forget(&table.schema, &table.name);
                     }
@@ -544,6 +565,17 @@ impl Normaliser {
                         _ => tracing::warn!(%table, "a statement changed rows that the log does not tell"),
                     }
                 }
+            }
+            Effect::Runs => {
+                let is_passed = self.open.as_ref().is_some_and(|open| open.is_passed);
+                match self.on_statement {
+                    OnStatement::Error if !is_passed => return Err(NormaliseError::Runs),
+                    _ => tracing::warn!("a stored program changed rows that the log does not tell"),
+                }
+            }
+            Effect::Creates(table) => {
+                self.tables.created(&table.schema, &table.name);
+                self.tables.forget(&table.schema, &table.name);
             }
             // The shape of a table may change: what the catalogue said does not hold any longer.
             Effect::Nothing => self.tables.forget_all(),
@@ -601,15 +633,6 @@ impl Normaliser {
                 Record { table: index, before: images.before, before_is_key: false, after: images.after, cells };
             assembler.row(ordinal, record, data, out);
         }
-    }
-
-    /// Reads the events of an XA transaction that is committed now.
-    fn replay(&mut self, spool: Spool, data: Data<'_>, out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
-        // What was built so far points into the chunk, what comes now into buffers of its own.
-        let Data::Chunk(chunk) = data else { return Err(misplaced("the end of an XA transaction", "inside an event")) };
-        self.finish(chunk.clone(), out);
-        let mut events = spool.read()?;
-        self.expanded(out, &mut |buffer| Ok(events.append_next(buffer)?))
     }
 
     fn prepare(

@@ -83,7 +83,7 @@ pub(crate) struct Passed {
 }
 
 /// How far a log was read: the place to ask the server for, and, where prepared XA transactions hold that
-/// back, how far everything else was passed on. MySQL's sets need no such second place: what is held back is missing in them.
+/// back, how far everything else was passed on. In MySQL's sets those are missing from the place and stand in the other.
 ///
 /// Text: `<place>`, `<place>~<done>`, and `@<transaction>` behind it inside of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,32 +135,43 @@ impl Reading {
     /// Goes on behind a transaction, or to a place of a file; whether that is news.
     pub(crate) fn add(&mut self, behind: &Place) -> bool {
         let before = self.done().clone();
-        let target = self.done.as_mut().unwrap_or(&mut self.place);
-        match (target, behind) {
-            (Place::MySql(set), Place::MySql(more)) => set.union(more),
-            (Place::MariaDb(set), Place::MariaDb(more)) => more.entries().for_each(|gtid| set.add(gtid)),
-            (target @ Place::File { .. }, Place::File { .. }) => *target = behind.clone(),
-            // A transaction without the name by which this log is read: the place does not tell of it.
-            _ => {}
+        match &mut self.done {
+            Some(done) => {
+                go_on(done, behind);
+                // Of a set that part alone is held back which is not told.
+                if let Place::MySql(_) = self.place {
+                    go_on(&mut self.place, behind);
+                }
+            }
+            None => go_on(&mut self.place, behind),
         }
         *self.done() != before
     }
 
     /// Passes by a prepared transaction: the place stays before it.
     pub(crate) fn hold(&mut self, behind: &Place) {
-        if !matches!(self.place, Place::MySql(_)) {
-            self.done.get_or_insert_with(|| self.place.clone());
-            self.add(behind);
+        go_on(self.done.get_or_insert_with(|| self.place.clone()), behind);
+    }
+
+    /// A prepared transaction came to its end. Where places have an order, its PREPARE lies before this one already.
+    pub(crate) fn completed(&mut self, behind_prepare: &Place) {
+        if let Place::MySql(_) = self.place {
+            self.add(behind_prepare);
         }
     }
 
     /// No transaction is held any more.
     pub(crate) fn release(&mut self) {
-        // What was passed over at the beginning may still be to come.
-        if self.passed_to.is_none()
-            && let Some(done) = self.done.take()
-        {
-            self.place = done;
+        match (&self.place, &self.passed_to) {
+            // Nothing is missing in the set any more, or its PREPARE is still to come.
+            (Place::MySql(_), _) => self.done = None,
+            // What was passed over at the beginning may still be to come.
+            (_, Some(_)) => {}
+            (_, None) => {
+                if let Some(done) = self.done.take() {
+                    self.place = done;
+                }
+            }
         }
     }
 
@@ -219,6 +230,17 @@ pub(crate) fn in_log(file: &str, offset: u64) -> (usize, &str, u64) {
     (file.len(), file, offset)
 }
 
+/// Goes on to, or adds, what lies behind a transaction.
+fn go_on(place: &mut Place, behind: &Place) {
+    match (place, behind) {
+        (Place::MySql(set), Place::MySql(more)) => set.union(more),
+        (Place::MariaDb(set), Place::MariaDb(more)) => more.entries().for_each(|gtid| set.add(gtid)),
+        (place @ Place::File { .. }, Place::File { .. }) => *place = behind.clone(),
+        // A transaction without the name by which this log is read: the place does not tell of it.
+        _ => {}
+    }
+}
+
 /// Where `done` is further than `place`. The server does not send again what lies before `place`.
 fn ahead_of(place: &Place, done: Place) -> Option<Place> {
     match (place, done) {
@@ -228,6 +250,8 @@ fn ahead_of(place: &Place, done: Place) -> Option<Place> {
             further.for_each(|gtid| ahead.add(gtid));
             (!ahead.is_empty()).then_some(Place::MariaDb(ahead))
         }
+        // The server itself passes over what is in the set.
+        (Place::MySql(_), _) => None,
         (place, done) => (*place != done).then_some(done),
     }
 }

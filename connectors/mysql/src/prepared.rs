@@ -5,6 +5,7 @@
 //! that has no name. The place to go on from stays before them, so that a
 //! restart reads them again.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -62,6 +63,12 @@ impl Spool {
 /// The events of a [`Spool`], in order.
 pub(crate) struct Spooled {
     source: Box<dyn Read + Send>,
+}
+
+impl fmt::Debug for Spooled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Spooled")
+    }
 }
 
 impl Spooled {

@@ -70,6 +70,7 @@ impl Source for MysqlSource {
             };
             match self.normaliser.read(chunk, at, &mut self.ready).map_err(of_log)? {
                 Progress::Done => self.chunk = None,
+                Progress::More => {}
                 Progress::Wants(wanted) => self.wanted = Some(wanted),
             }
         }
@@ -91,7 +92,7 @@ impl Source for MysqlSource {
 /// What the log told and we do not go on behind.
 fn of_log(error: NormaliseError) -> SourceError {
     let (code, what, hint) = match &error {
-        NormaliseError::Statement { .. } => (
+        NormaliseError::Statement { .. } | NormaliseError::Runs => (
             "FV-1402",
             error.to_string(),
             "Set `binlog_format = ROW`. Read the table again; `on_statement: warn` goes on without these rows.",

@@ -25,6 +25,10 @@ pub enum Effect {
     Renames(Vec<(TableName, TableName)>),
     /// Rows of a table's partition are gone, and others may have come: ALTER TABLE ... TRUNCATE, DROP, EXCHANGE PARTITION.
     Partitions(TableName),
+    /// There may be a new table.
+    Creates(TableName),
+    /// Something stored was run that changed rows which are not told, nor in which tables.
+    Runs,
     /// Rows were changed that are not told. The tables are among those whose names stand in the statement.
     Changes(Vec<TableName>),
     /// Nothing that matters here.
@@ -79,6 +83,17 @@ pub fn effect(statement: &[u8], schema: &str) -> Effect {
             let Some(table) = at.table() else { return Effect::Nothing };
             at.alteration(table)
         }
+        Some("CREATE") => {
+            at.skip(&["OR"]);
+            at.skip(&["REPLACE"]);
+            if !at.skip(&["TABLE"]) {
+                return Effect::Nothing;
+            }
+            while at.skip(&["IF", "NOT", "EXISTS"]) {}
+            at.table().map_or(Effect::Nothing, Effect::Creates)
+        }
+        // A function that changes rows is logged by the statement that called it, where statements are logged.
+        Some("SELECT" | "DO" | "CALL") => Effect::Runs,
         Some("INSERT" | "REPLACE" | "UPDATE" | "DELETE" | "LOAD" | "WITH") => Effect::Changes(at.all()),
         _ => Effect::Nothing,
     }
@@ -310,7 +325,11 @@ mod tests {
             ("alter table a truncate partition p0, p1", Effect::Partitions(table("shop.a"))),
             ("/*!50700 TRUNCATE TABLE */ t", Effect::Empties(tables(&["shop.t"]))),
             ("ALTER USER x IDENTIFIED BY 'TRUNCATE t'", Effect::Nothing),
-            ("CREATE TABLE t (a INT)", Effect::Nothing),
+            ("CREATE TABLE t (a INT)", Effect::Creates(table("shop.t"))),
+            ("CREATE OR REPLACE TABLE IF NOT EXISTS crm.`t` LIKE u", Effect::Creates(table("crm.t"))),
+            ("CREATE TEMPORARY TABLE t (a INT)", Effect::Nothing),
+            ("CREATE DEFINER=`a`@`b` PROCEDURE p() TRUNCATE t", Effect::Nothing),
+            ("SELECT `shop`.`f`(1)", Effect::Runs),
             ("-- TRUNCATE a\nTRUNCATE b", Effect::Empties(tables(&["shop.b"]))),
             ("", Effect::Nothing),
         ] {

@@ -8,9 +8,12 @@ use figvine_change::{Column, Table};
 use crate::catalogue::ColumnFacts;
 use crate::config::{Flavour, Keyless};
 use crate::decode::reader::DecodeError;
-use crate::decode::table_map::{TableMap, TableMapEvent};
+use crate::decode::table_map::{ColumnMap, TableMap, TableMapEvent, column_type as t};
 use crate::globs::Globs;
 use crate::value::{Charsets, Declared, ValueOptions, codec};
+
+/// Ids of tables that are kept in mind.
+const MOST_IDS: usize = 4096;
 
 /// A table of the log.
 #[derive(Debug)]
@@ -105,6 +108,21 @@ impl Tables {
         self.names.contains(&(schema.to_owned(), name.to_owned()))
     }
 
+    /// A captured table is there, or may be.
+    pub(crate) fn created(&mut self, schema: &str, name: &str) {
+        if self.is_captured(schema, name) {
+            self.names.insert((schema.to_owned(), name.to_owned()));
+        }
+    }
+
+    /// Between transactions, of which each tells its tables anew: forgets the ids where they are many. A server that
+    /// closes and opens tables gives them new ones.
+    pub(crate) fn tidy(&mut self) {
+        if self.by_id.len() > MOST_IDS {
+            self.by_id.clear();
+        }
+    }
+
     /// The shape that a table had last; without columns when its rows were never seen.
     pub(crate) fn shape(&self, schema: &str, name: &str) -> Arc<Table> {
         let found = self.shapes.get(&(schema.into(), name.into()));
@@ -193,7 +211,8 @@ impl Tables {
     fn table(&self, key: &(Box<str>, Box<str>), map: &mut TableMap) -> Result<Table, TableError> {
         let facts = self.facts.get(key).map(Vec::as_slice).unwrap_or_default();
         if !map.has_names {
-            if facts.len() != map.columns.len() {
+            let fits = |(column, fact): (&ColumnMap, &ColumnFacts)| may_be(column, &fact.column_type);
+            if facts.len() != map.columns.len() || !map.columns.iter().zip(facts).all(fits) {
                 return Err(TableError::Outdated { schema: key.0.clone(), name: key.1.clone() });
             }
             for (column, fact) in map.columns.iter_mut().zip(facts) {
@@ -228,6 +247,37 @@ impl Tables {
             key_columns = (0..columns.len()).collect();
         }
         Ok(Table { schema: key.0.clone(), name: key.1.clone(), columns, key: key_columns })
+    }
+}
+
+/// Whether a column of the log can be one that the catalogue says to be of this type.
+fn may_be(column: &ColumnMap, declared: &str) -> bool {
+    let word = declared.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    match word {
+        "tinyint" => column.type_code == t::TINY,
+        "smallint" => column.type_code == t::SHORT,
+        "mediumint" => column.type_code == t::INT24,
+        "int" => column.type_code == t::LONG,
+        "bigint" => column.type_code == t::LONGLONG,
+        "float" => column.type_code == t::FLOAT,
+        "double" => column.type_code == t::DOUBLE,
+        "decimal" => column.type_code == t::NEWDECIMAL || column.type_code == t::DECIMAL,
+        "date" => matches!(column.type_code, t::DATE | t::NEWDATE),
+        "time" => matches!(column.type_code, t::TIME | t::TIME2),
+        "datetime" => matches!(column.type_code, t::DATETIME | t::DATETIME2),
+        "timestamp" => matches!(column.type_code, t::TIMESTAMP | t::TIMESTAMP2),
+        "year" => column.type_code == t::YEAR,
+        "bit" => column.type_code == t::BIT,
+        "enum" => column.type_code == t::ENUM,
+        "set" => column.type_code == t::SET,
+        "varchar" | "varbinary" => matches!(column.type_code, t::VARCHAR | t::VAR_STRING | t::VARCHAR_COMPRESSED),
+        "char" | "binary" => column.type_code == t::STRING,
+        // Texts, blobs, and what either server makes of them.
+        _ => matches!(
+            column.type_code,
+            t::TINY_BLOB
+                ..=t::BLOB | t::BLOB_COMPRESSED | t::JSON | t::GEOMETRY | t::VECTOR | t::STRING | t::TYPED_ARRAY
+        ),
     }
 }
 

@@ -84,4 +84,3 @@ async fn a_large_transaction_passes_in_little_memory_and_is_gone_on_with_in_its_
     large_transaction(&World::mariadb(&[]).await).await;
     large_transaction(&World::mariadb(&[("log_bin_compress", "ON"), ("log_bin_compress_min_len", "10")]).await).await;
 }
-

@@ -1,7 +1,10 @@
 //! TRANSACTION_PAYLOAD (MySQL 8.0.20 and later): the events of a transaction, compressed together.
 
 use std::fmt;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Cursor, Read};
+use std::ops::Range;
+
+use bytes::Bytes;
 
 use super::header::{HEADER_BYTES, Header, kind};
 use super::reader::{DecodeError, Reader};
@@ -19,6 +22,7 @@ pub struct Payload<'a> {
     /// Length of the events in bytes, where told.
     pub uncompressed_bytes: Option<u64>,
     bytes: &'a [u8],
+    range: Range<u32>,
 }
 
 impl<'a> Payload<'a> {
@@ -47,26 +51,43 @@ impl<'a> Payload<'a> {
                 _ => {}
             }
         }
+        let first = reader.at();
         let bytes = match size {
             Some(size) => reader.take("payload", usize::try_from(size).unwrap_or(usize::MAX))?,
             None => reader.rest(),
         };
         reader.finish("the payload")?;
-        Ok(Self { is_compressed, uncompressed_bytes, bytes })
+        Ok(Self { is_compressed, uncompressed_bytes, bytes, range: first..reader.at() })
+    }
+
+    /// The events, to be read one by one, for as long as it takes: `data` is the buffer that the event stands in.
+    ///
+    /// # Errors
+    /// When there is no memory for a decompressor, or `data` is another buffer.
+    pub fn events_in(&self, data: &Bytes) -> Result<PayloadEvents<Cursor<Bytes>>, DecodeError> {
+        let range = self.range.start as usize..self.range.end as usize;
+        if data.get(range.clone()).is_none_or(|bytes| bytes.len() != self.bytes.len()) {
+            return Err(damaged("it stands elsewhere"));
+        }
+        self.over(Cursor::new(data.slice(range)))
     }
 
     /// The events, to be read one by one.
     ///
     /// # Errors
     /// When there is no memory for a decompressor.
-    pub fn events(&self) -> Result<PayloadEvents<'a>, DecodeError> {
+    pub fn events(&self) -> Result<PayloadEvents<&'a [u8]>, DecodeError> {
+        self.over(self.bytes)
+    }
+
+    fn over<R: BufRead>(&self, bytes: R) -> Result<PayloadEvents<R>, DecodeError> {
         let source = if self.is_compressed {
             let damaged = |_| damaged("no decompressor can be made");
-            let mut decoder = zstd::Decoder::with_buffer(self.bytes).map_err(damaged)?;
+            let mut decoder = zstd::Decoder::with_buffer(bytes).map_err(damaged)?;
             decoder.window_log_max(WINDOW_LOG).map_err(damaged)?;
             Source::Zstd(Box::new(BufReader::new(decoder)))
         } else {
-            Source::Plain(self.bytes)
+            Source::Plain(bytes)
         };
         Ok(PayloadEvents { source, left: self.uncompressed_bytes })
     }
@@ -74,18 +95,18 @@ impl<'a> Payload<'a> {
 
 /// The events of a payload. Of what is decompressed, a window is kept and the event that is asked for.
 #[derive(Debug)]
-pub struct PayloadEvents<'a> {
-    source: Source<'a>,
+pub struct PayloadEvents<R> {
+    source: Source<R>,
     /// What should follow, where that was told.
     left: Option<u64>,
 }
 
-enum Source<'a> {
-    Plain(&'a [u8]),
-    Zstd(Box<BufReader<zstd::Decoder<'static, &'a [u8]>>>),
+enum Source<R> {
+    Plain(R),
+    Zstd(Box<BufReader<zstd::Decoder<'static, R>>>),
 }
 
-impl fmt::Debug for Source<'_> {
+impl<R> fmt::Debug for Source<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Plain(_) => "Plain",
@@ -94,7 +115,7 @@ impl fmt::Debug for Source<'_> {
     }
 }
 
-impl Read for Source<'_> {
+impl<R: BufRead> Read for Source<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         match self {
             Self::Plain(bytes) => bytes.read(buffer),
@@ -103,7 +124,7 @@ impl Read for Source<'_> {
     }
 }
 
-impl PayloadEvents<'_> {
+impl<R: BufRead> PayloadEvents<R> {
     /// Appends the next event, header and body, to `out`; `None` at the end.
     ///
     /// It carries no checksum: see [`super::Decoder::inner`]. Its position is 0:

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use figvine_change::{Batch, Body, Cell, Change, Connector, Durable, Position, Row, Source, SourceError, Table, Within};
+use figvine_change::{
+    Batch, Body, Cell, Change, Connector, Durable, Position, Row, Source, SourceError, Table, Within,
+};
 use figvine_mysql::config::{Config, Flavour, Keyless, OnStatement, ValueOptions};
 use figvine_mysql::{Mysql, MysqlSource};
 use figvine_sandbox::mysql_async::Conn;

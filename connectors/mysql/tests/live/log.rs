@@ -148,7 +148,8 @@ async fn a_purged_log_is_lost_and_not_skipped() {
 
 #[tokio::test]
 async fn places_of_other_servers_are_refused() {
-    let worlds = [World::mysql(&[]).await, World::mysql(&[]).await, World::mariadb(&[]).await, World::mariadb(&[]).await];
+    let worlds =
+        [World::mysql(&[]).await, World::mysql(&[]).await, World::mariadb(&[]).await, World::mariadb(&[]).await];
     for world in &worlds {
         world.run("create table t(id int primary key);\ninsert into t values (1);\ninsert into t values (2)").await;
     }
