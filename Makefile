@@ -10,8 +10,8 @@ help: ## list the targets
 servers: ## get PostgreSQL, MariaDB, MySQL and nats-server, which test and bench start
 	@scripts/get-servers
 
-demo: ## show it at work: a shop, PostgreSQL, NATS (ARGS="--seconds 20")
-	@scripts/get-servers postgres nats
+demo: ## show it at work: a shop, PostgreSQL, NATS (ARGS="--seconds 20", ARGS=--mysql, ARGS=--mariadb)
+	@scripts/get-servers $(if $(filter --mysql,$(ARGS)),mysql,$(if $(filter --mariadb,$(ARGS)),mariadb,postgres)) nats
 	cargo build --release
 	target/release/figvine demo $(ARGS)
 

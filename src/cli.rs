@@ -20,7 +20,7 @@ use crate::config::{self, Config};
 
 pub use error::CliError;
 
-/// Change data capture from PostgreSQL into NATS JetStream: in order, each change exactly once in the stream.
+/// Change data capture from PostgreSQL, MySQL and MariaDB into NATS JetStream: in order, each change exactly once.
 #[derive(Debug, Parser)]
 #[command(name = "figvine", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Args {
@@ -57,7 +57,7 @@ enum Command {
     Run(run::Args),
     /// Show events as they are stored, from the stream.
     Tail(Box<tail::Args>),
-    /// See it at work: a busy shop on a throwaway PostgreSQL, a throwaway NATS, and the bridge; leaves nothing behind.
+    /// See it at work: a busy shop on a throwaway database, a throwaway NATS, and the bridge; leaves nothing behind.
     Demo(demo::Args),
     /// Show or set where a source goes on.
     #[command(subcommand)]

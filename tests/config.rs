@@ -210,6 +210,7 @@ fn each_mistake_has_its_message() {
         ("two databases", SMALL.replace("    tables", "    mariadb: {url: 'mysql://u:hunter2@db'}\n    tables")),
         ("a MySQL at the address of a PostgreSQL", SMALL.replace("postgres:\n", "mysql:\n")),
         ("a MySQL without an address", in_mysql("").replace("url: mysql", "# mysql")),
+        ("a MySQL without tables", in_mysql("").replace("[public.*]", "[]")),
         ("a key of PostgreSQL at a MySQL", in_mysql("slot: s")),
         ("an id that is none", in_mysql("server_id: 0")),
         ("an id that is too large", in_mysql("server_id: 4294967296")),

@@ -34,7 +34,8 @@ fn ended_well(output: &Output) -> String {
 fn leaves_nothing(temp: &Path, shown: &str) {
     let left: Vec<_> = fs::read_dir(temp).expect("readable").flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
-    for mark in ["postgres@", "nats://", "http://"] {
+    let database = if shown.contains("postgres@") { "postgres@" } else { "root@" };
+    for mark in [database, "nats://", "http://"] {
         let address = word_after(shown, mark);
         assert!(std::net::TcpStream::connect(address).is_err(), "something still listens on {address}");
     }
@@ -52,6 +53,29 @@ fn the_demo_shows_events_proves_them_and_leaves_nothing_behind() {
     assert!(!shown.contains('\x1b'), "colours in a pipe");
     assert_eq!(text(&output.stderr), "", "nothing is logged");
     leaves_nothing(temp.path(), &shown);
+}
+
+#[test]
+fn the_demo_shows_the_same_on_mysql_and_mariadb() {
+    for (engine, reader) in [("--mysql", "MySQL's own mysqlbinlog"), ("--mariadb", "MariaDB's own mariadb-binlog")] {
+        let temp = tempfile::tempdir().expect("a folder");
+        let args = ["demo", engine, "--seconds", "3", "--rate", "20"];
+        let shown = ended_well(&figvine(temp.path()).args(args).output().expect("runs"));
+        for part in ["+ insert  shop.orders", "~ update  shop.orders", "status: placed → paid", "╶ tx ", "p99", reader]
+        {
+            assert!(shown.contains(part), "no `{part}` in:\n{shown}");
+        }
+        assert!(shown.contains("tail --table shop.orders"), "{shown}");
+        assert!(shown.contains("each change is there, once"), "{shown}");
+        leaves_nothing(temp.path(), &shown);
+    }
+}
+
+#[test]
+fn a_demo_has_one_database() {
+    let temp = tempfile::tempdir().expect("a folder");
+    let output = figvine(temp.path()).args(["demo", "--mysql", "--mariadb"]).output().expect("runs");
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
 }
 
 #[test]

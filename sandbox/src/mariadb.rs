@@ -8,6 +8,7 @@ use crate::mysqld::{Kind, MySqlOptions, Mysqld, TOOLS_LOG, find};
 
 const KIND: Kind = Kind {
     program: "mariadbd",
+    log_reader: "mariadb-binlog",
     home_prefix: "figvine-mariadb-",
     needed: "innodb_log_file_size = 16M\n",
     logging: "gtid_strict_mode = ON\nlog_slave_updates = ON\nbinlog_format = ROW\nbinlog_row_image = FULL\n\

@@ -7,6 +7,7 @@ use crate::mysqld::{Kind, MySqlOptions, Mysqld, TOOLS_LOG, fetched, find};
 
 const KIND: Kind = Kind {
     program: "mysqld",
+    log_reader: "mysqlbinlog",
     home_prefix: "figvine-mysql-",
     // Without the last, mysqld demands a directory that only an installed server has.
     needed: "innodb_redo_log_capacity = 32M\nmysqlx = 0\nsecure_file_priv = \"\"\n",

@@ -45,6 +45,8 @@ pub struct MySqlOptions {
 pub(crate) struct Kind {
     /// The server's program.
     pub(crate) program: &'static str,
+    /// The program that shows its binary log.
+    pub(crate) log_reader: &'static str,
     pub(crate) home_prefix: &'static str,
     /// Lines that a private server needs.
     pub(crate) needed: &'static str,
@@ -138,7 +140,7 @@ impl Mysqld {
     fn option_file(&self) -> String {
         let (dir, port) = (self.dir().display(), self.port);
         let mut file = format!(
-            "[mysqld]\ndatadir = {dir}/data\nsocket = {}\npid_file = {dir}/server.pid\nbind_address = 127.0.0.1\n\
+            "[mysqld]\ndatadir = {dir}/data\nsocket = {}\npid_file = {dir}/server.pid\ntmpdir = {dir}\nbind_address = 127.0.0.1\n\
              port = {port}\ninnodb_buffer_pool_size = 64M\n{}",
             self.socket().display(),
             self.kind.needed
@@ -229,6 +231,25 @@ impl Mysqld {
     /// The data directory, with the binary log.
     pub fn data_dir(&self) -> PathBuf {
         self.dir().join("data")
+    }
+
+    /// A command that shows its binary log: `mysqlbinlog` or `mariadb-binlog`, beside the server's program or in the path.
+    /// Arguments are still to be given.
+    ///
+    /// # Errors
+    /// [`SandboxError::Missing`] when it is not on this machine.
+    pub fn log_reader(&self) -> Result<tokio::process::Command, SandboxError> {
+        let name = self.kind.log_reader;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let beside = self.program.parent().into_iter();
+        let above = self.program.parent().and_then(Path::parent).map(|root| root.join("bin"));
+        let folders = beside.map(Path::to_owned).chain(above).chain(std::env::split_paths(&path));
+        let program = folders.map(|folder| folder.join(name)).find(|program| program.is_file());
+        let program = program.ok_or_else(|| SandboxError::Missing { program: name.to_owned() })?;
+        let mut command = tokio::process::Command::new(program);
+        // What an option file says to it could be anything.
+        command.arg("--no-defaults").kill_on_drop(true);
+        Ok(command)
     }
 
     /// The directory with all its files; gone once this is dropped.
@@ -353,7 +374,10 @@ async fn create_data(home: &Home, kind: &Kind, program: &Path) -> Result<(), San
     let mut initialise = (kind.initialise)(home, program)?;
     let mut datadir = std::ffi::OsString::from("--datadir=");
     datadir.push(&data);
-    initialise.arg(datadir).arg("--innodb-flush-method=nosync");
+    // The folder that TMPDIR names may be shut to the server's account.
+    let mut tmpdir = std::ffi::OsString::from("--tmpdir=");
+    tmpdir.push(home.path());
+    initialise.arg(datadir).arg(tmpdir).arg("--innodb-flush-method=nosync");
     if home.is_root() {
         initialise.arg("--user=root");
     }

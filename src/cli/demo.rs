@@ -1,7 +1,10 @@
 //! `figvine demo`
 //!
-//! The proof at its end does not rest on the bridge: PostgreSQL itself decodes the same log from a second slot,
-//! the witness, and both must tell the same.
+//! The proof at its end does not rest on the bridge: the witness, which comes with the database, reads the same log, and
+//! both must tell the same.
+
+mod database;
+mod witness;
 
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
@@ -12,7 +15,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::Ordered;
 use async_nats::jetstream::{self, Message};
-use figvine_sandbox::{Nats, NatsOptions, Postgres, PostgresOptions, Sales, SandboxError, Shop, wait_for};
+use figvine_sandbox::{Nats, NatsOptions, Sales, SandboxError, Shop, wait_for};
 use futures_util::StreamExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -27,6 +30,8 @@ use crate::config::{self, Config};
 use crate::http;
 use crate::telemetry::{Phase, Telemetry};
 use crate::wiring::{self, Failed, Wanted};
+use database::{Database, Engine};
+use witness::{Counted, Witness};
 
 /// What the shop did before the bridge began.
 const PAST_ACTIONS: u32 = 60;
@@ -41,9 +46,25 @@ pub(super) struct Args {
     /// What the shop does per second; each is a transaction of one to nine changes.
     #[arg(long, value_name = "R", default_value = "4", value_parser = rate)]
     rate: f64,
+    /// With a MySQL instead of a PostgreSQL.
+    #[arg(long, conflicts_with = "mariadb")]
+    mysql: bool,
+    /// With a MariaDB instead of a PostgreSQL.
+    #[arg(long)]
+    mariadb: bool,
     /// Leave the servers up behind the summary, until Ctrl-C.
     #[arg(long)]
     keep: bool,
+}
+
+impl Args {
+    fn engine(&self) -> Engine {
+        match (self.mysql, self.mariadb) {
+            (true, _) => Engine::MySql,
+            (_, true) => Engine::MariaDb,
+            _ => Engine::Postgres,
+        }
+    }
 }
 
 fn rate(text: &str) -> Result<f64, &'static str> {
@@ -61,7 +82,7 @@ pub(super) async fn demo(args: &Args, output: Output) -> Result<(), CliError> {
         hangup.recv().await;
         heard.cancel();
     });
-    let Some(begun) = stop.run_until_cancelled(Box::pin(Stage::set())).await else { return Ok(()) };
+    let Some(begun) = stop.run_until_cancelled(Box::pin(Stage::set(args.engine()))).await else { return Ok(()) };
     let mut stage = begun?;
     Box::pin(stage.play(args, output, &stop)).await?;
     if args.keep && !stop.is_cancelled() {
@@ -75,31 +96,20 @@ pub(super) async fn demo(args: &Args, output: Output) -> Result<(), CliError> {
 
 /// The servers and the shop. Dropping it ends them and removes their files.
 struct Stage {
-    postgres: Postgres,
+    database: Database,
     nats: Nats,
-    database: tokio_postgres::Client,
     shop: Shop,
 }
 
 impl Stage {
     /// Starts the servers and gives the shop a past.
-    async fn set() -> Result<Self, CliError> {
-        let postgres = Postgres::start(PostgresOptions::default());
+    async fn set(engine: Engine) -> Result<Self, CliError> {
         let nats = Nats::start(NatsOptions::default());
-        let (postgres, nats) = tokio::join!(Box::pin(postgres), Box::pin(nats));
-        let (postgres, nats) = (postgres.map_err(failed)?, nats.map_err(failed)?);
-        let first = postgres.connect("postgres").await.map_err(failed)?;
-        first.batch_execute("create database shop").await.map_err(refused)?;
-        let database = postgres.connect("shop").await.map_err(failed)?;
-        Shop::create(&database).await.map_err(failed)?;
-        // So that the log tells what an update has changed.
-        for table in ["customers", "orders", "inventory"] {
-            let sql = format!("alter table {table} replica identity full");
-            database.batch_execute(&sql).await.map_err(refused)?;
-        }
+        let (database, nats) = tokio::join!(Box::pin(Database::start(engine)), Box::pin(nats));
+        let (database, nats) = (database?, nats.map_err(failed)?);
         let mut shop = Shop::new(1);
-        shop.trade(&postgres.url("shop"), PAST_ACTIONS).await.map_err(failed)?;
-        Ok(Self { postgres, nats, database, shop })
+        Box::pin(shop.trade(&database.url(), PAST_ACTIONS)).await.map_err(failed)?;
+        Ok(Self { database, nats, shop })
     }
 
     /// Runs the bridge and the shop, shows the events, and proves that none is missing.
@@ -111,10 +121,12 @@ impl Stage {
         let text = format!(
             "# Made by `figvine demo`; gone when it ends.\n\
              nats:\n  url: {}\n\
-             sources:\n  shop:\n    postgres:\n      url: {}\n    tables: [\"public.*\"]\n\
+             sources:\n  shop:\n    {}:\n      url: {}\n    tables: [\"{}.*\"]\n\
              http:\n  listen: {address}\n",
             self.nats.url(),
-            self.postgres.url("shop"),
+            self.database.key(),
+            self.database.url(),
+            self.database.schema(),
         );
         std::fs::write(&file, &text).map_err(|error| io_failed("write its configuration", error))?;
         let config = config::parse(&file.display().to_string(), &text, &BTreeMap::new())?;
@@ -138,13 +150,13 @@ impl Stage {
             () = stop.cancelled() => return Ok(()),
             streaming = until_streaming(&telemetry) => streaming?,
         }
-        let witness = Witness::call(&self.database).await?;
+        let witness = Box::pin(Witness::call(&self.database)).await?;
         let context = jetstream::new(config.nats().client("figvine demo").await?);
         let stream = config.sources().first().map(|source| source.stream.name.clone()).unwrap_or_default();
         let mut messages = tail::open(&context, &stream, Since::All, Vec::new()).await?;
 
         let before = self.shop.sales();
-        let url = self.postgres.url("shop");
+        let url = self.database.url();
         let sold = {
             let closing = CancellationToken::new();
             let mut open = pin!(self.shop.run(&url, args.rate, &closing));
@@ -167,7 +179,14 @@ impl Stage {
             ended?;
         }
         let Show { screen, tally, .. } = show;
-        let summary = Summary { stream, tally, counted, sold: since(before, sold) };
+        let summary = Summary {
+            stream,
+            tally,
+            counted,
+            told_by: witness.name(),
+            is_rounded: self.database.is_rounded(),
+            sold: since(before, sold),
+        };
         super::print(if output == Output::Json { summary.json() } else { summary.text(&screen) })?;
         summary.verdict()
     }
@@ -182,7 +201,7 @@ impl Stage {
         address: std::net::SocketAddr,
     ) -> String {
         let stream = config.sources().first().map(|source| source.stream.name.as_str()).unwrap_or_default();
-        let database = self.postgres.url("shop");
+        let database = &self.database;
         let program = std::env::args().next().unwrap_or_else(|| "figvine".to_owned());
         let title = format!("A busy shop for {} seconds, and every change of its database as an event.", args.seconds);
         let mut text = String::new();
@@ -190,13 +209,13 @@ impl Stage {
             let _ = writeln!(text, "  {}  {what}", screen.paint(CYAN, &format!("{name:<10}")));
         };
         row("shop", "orders, payments, customers; it knows nothing of the others");
-        row("PostgreSQL", &database);
-        row("bridge", "reads the log of PostgreSQL through the slot figvine_shop");
+        row(database.name(), &database.url());
+        row("bridge", database.way());
         row("NATS", &format!("{}, stream {stream}, subjects cdc.shop.>", self.nats.url()));
         let rule = screen.paint(DIM, &"─".repeat(screen.width().min(100)));
         let commands = [
-            format!("{program} -c {file} tail --table orders"),
-            format!("psql {database} -c \"update customers set name = 'You' where id = 1\""),
+            format!("{program} -c {file} tail --table {}", database.table("orders")),
+            database.command("update customers set name = 'You' where id = 1"),
             format!("curl http://{address}/status"),
         ];
         format!(
@@ -233,72 +252,14 @@ async fn drain(
             ended = &mut bridge => return Err(too_early(ended)),
             message = messages.next() => show.message(message)?,
             _ = clock.tick() => {
-                let counted = witness.count().await?;
-                if counted == show.tally.counted() || Instant::now() > deadline {
-                    return Ok(counted);
+                match witness.count().await? {
+                    Some(counted) if counted == show.tally.counted() || Instant::now() > deadline => return Ok(counted),
+                    None if Instant::now() > deadline => return Err(CliError::new(
+                        1, "FV-4010", format!("{} cannot read the log", witness.name()))),
+                    _ => {}
                 }
             }
         }
-    }
-}
-
-/// Changes by table and operation, and transactions.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct Counted {
-    changes: BTreeMap<String, [u64; 3]>,
-    transactions: u64,
-}
-
-impl Counted {
-    fn rows(&self) -> u64 {
-        self.changes.values().flatten().sum()
-    }
-}
-
-/// PostgreSQL's own account of the log.
-struct Witness<'a> {
-    database: &'a tokio_postgres::Client,
-}
-
-impl<'a> Witness<'a> {
-    async fn call(database: &'a tokio_postgres::Client) -> Result<Self, CliError> {
-        let sql = "select pg_create_logical_replication_slot('figvine_witness', 'pgoutput')";
-        database.execute(sql, &[]).await.map_err(refused)?;
-        Ok(Self { database })
-    }
-
-    /// Counts from its beginning, anew with each call.
-    ///
-    /// A message of the plugin begins with its kind; in that of a row the table's OID follows (PostgreSQL
-    /// documentation, "Logical Replication Message Formats").
-    async fn count(&self) -> Result<Counted, CliError> {
-        let sql = "
-            with message as (
-                select chr(get_byte(data, 0)) as kind, data from pg_logical_slot_peek_binary_changes(
-                    'figvine_witness', null, null, 'proto_version', '1', 'publication_names', 'figvine_shop')
-            ), change as (
-                select kind, case when kind in ('I', 'U', 'D') then (get_byte(data, 1)::bigint << 24)
-                    + (get_byte(data, 2) << 16) + (get_byte(data, 3) << 8) + get_byte(data, 4) end as table_oid
-                from message where kind in ('B', 'I', 'U', 'D')
-            )
-            select kind, coalesce(nspname || '.' || relname, ''), count(*)
-            from change left join pg_class on pg_class.oid = table_oid::oid
-                left join pg_namespace on pg_namespace.oid = relnamespace
-            group by 1, 2";
-        let mut counted = Counted::default();
-        for row in self.database.query(sql, &[]).await.map_err(refused)? {
-            let kind: String = row.try_get(0).map_err(refused)?;
-            let table: String = row.try_get(1).map_err(refused)?;
-            let number: i64 = row.try_get(2).map_err(refused)?;
-            let number = u64::try_from(number).unwrap_or_default();
-            match kind.as_str() {
-                "I" => counted.changes.entry(table).or_default()[0] += number,
-                "U" => counted.changes.entry(table).or_default()[1] += number,
-                "D" => counted.changes.entry(table).or_default()[2] += number,
-                _ => counted.transactions += number,
-            }
-        }
-        Ok(counted)
     }
 }
 
@@ -383,6 +344,10 @@ struct Summary {
     stream: String,
     tally: Tally,
     counted: Counted,
+    /// Who has counted.
+    told_by: &'static str,
+    /// Whether commits have whole seconds, so that lags are up to one second too long.
+    is_rounded: bool,
     sold: Sales,
 }
 
@@ -411,7 +376,7 @@ impl Summary {
     }
 
     fn text(&self, screen: &Screen) -> String {
-        let Self { tally, counted, sold, stream } = self;
+        let Self { tally, counted, sold, stream, told_by, is_rounded } = self;
         let mut text = screen.paint(DIM, &"─".repeat(screen.width().min(100)));
         let mut row = |name: &str, what: &str| {
             let _ = write!(text, "\n  {}  {what}", screen.paint(CYAN, &format!("{name:<10}")));
@@ -428,12 +393,13 @@ impl Summary {
         for (name, number) in &tally.types {
             row("", &format!("{name:<width$}  {number:>6}"));
         }
-        let lag = format!("{:.1} ms, p99 {:.1} ms, from commit to storage", tally.lag_ms(50), tally.lag_ms(99));
-        row("lag", &format!("p50 {lag}"));
+        let lag = format!("p50 {:.1} ms, p99 {:.1} ms, from commit to storage", tally.lag_ms(50), tally.lag_ms(99));
+        let rounding = if *is_rounded { "; the log tells the time of a commit in whole seconds, cut off" } else { "" };
+        row("lag", &format!("{lag}{rounding}"));
         let proof = if self.is_proven() {
             let told = format!("{} row changes in {} transactions", counted.rows(), counted.transactions);
             let word = screen.paint(GREEN, "each change is there, once");
-            format!("{word}: PostgreSQL itself counts {told}, too")
+            format!("{word}: {told_by} counts {told}, too")
         } else {
             screen.paint(RED, "the stream and the database differ")
         };
@@ -494,8 +460,8 @@ fn failed(error: SandboxError) -> CliError {
     }
 }
 
-fn refused(error: tokio_postgres::Error) -> CliError {
-    CliError::new(1, "FV-4010", "the demo's postgres refused a statement").because(error)
+fn refused(error: impl Error + Send + Sync + 'static) -> CliError {
+    CliError::new(1, "FV-4010", "the demo's database refused a statement").because(error)
 }
 
 fn io_failed(what: &str, error: std::io::Error) -> CliError {

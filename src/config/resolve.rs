@@ -207,8 +207,10 @@ impl Reader<'_> {
             && tables.iter().all(|t| t.starts_with('!'))
             && !self.has_complaint_at(section, "tables")
         {
-            let what = "needs at least one glob that takes tables, such as 'public.*'";
-            self.complain(&section.at("tables"), &section.path("tables"), what);
+            // MySQL and MariaDB have databases where PostgreSQL has schemas.
+            let example = if section.has("mysql") || section.has("mariadb") { "shop.*" } else { "public.*" };
+            let what = format!("needs at least one glob that takes tables, such as '{example}'");
+            self.complain(&section.at("tables"), &section.path("tables"), &what);
         }
         tables
     }
