@@ -10,8 +10,11 @@ use crate::config::{Flavour, Keyless};
 use crate::decode::reader::DecodeError;
 use crate::decode::table_map::{ColumnMap, TableMap, TableMapEvent, column_type as t};
 use crate::globs::Globs;
+use crate::value::charset::BINARY;
 use crate::value::{Charsets, Declared, ValueOptions, codec};
 
+/// The collation `utf8mb4_general_ci`.
+const UTF8MB4: u32 = 45;
 /// Ids of tables that are kept in mind.
 const MOST_IDS: usize = 4096;
 
@@ -220,6 +223,17 @@ impl Tables {
                 if !map.has_signs {
                     column.unsigned = fact.column_type.contains("unsigned");
                 }
+                if matches!(column.type_code, t::ENUM | t::SET) {
+                    // The catalogue speaks UTF-8.
+                    column.labels = labels(&fact.column_type);
+                    column.collation = Some(UTF8MB4);
+                } else if column.collation.is_none() && column.is_text() {
+                    column.collation = match &fact.collation {
+                        // A collation's name begins with that of its character set.
+                        Some(collation) => self.charsets.collation_of(collation.split('_').next().unwrap_or_default()),
+                        None => Some(BINARY),
+                    };
+                }
             }
         }
         let fact_of = |name: &str| facts.iter().find(|fact| fact.name == name);
@@ -281,7 +295,60 @@ fn may_be(column: &ColumnMap, declared: &str) -> bool {
     }
 }
 
+/// The labels in `enum('a','b')`: in each, quotes stand doubled and control characters behind backslashes.
+fn labels(column_type: &str) -> Vec<Box<[u8]>> {
+    let mut labels = Vec::new();
+    let mut characters = column_type.chars().peekable();
+    while let Some(character) = characters.next() {
+        if character != '\'' {
+            continue;
+        }
+        let mut label = String::new();
+        while let Some(character) = characters.next() {
+            match character {
+                '\'' if characters.next_if_eq(&'\'').is_some() => label.push('\''),
+                '\'' => break,
+                '\\' => label.push(match characters.next() {
+                    Some('n') => '\n',
+                    Some('r') => '\r',
+                    Some('0') => '\0',
+                    Some(other) => other,
+                    None => break,
+                }),
+                other => label.push(other),
+            }
+        }
+        labels.push(label.into_bytes().into_boxed_slice());
+    }
+    labels
+}
+
 /// Whether values need nothing of the table map beyond the types' names.
 fn map_is_plain(map: &TableMap) -> bool {
     map.columns.iter().all(|column| column.labels.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_read_as_the_catalogue_writes_them() {
+        let read = |text: &str| -> Vec<String> {
+            labels(text).iter().map(|label| String::from_utf8_lossy(label).into_owned()).collect()
+        };
+        assert_eq!(read(r"enum('a','b,''c','','ä\\n')"), ["a", "b,'c", "", r"ä\n"]);
+        assert_eq!(read(r"set('x\ny')"), ["x\ny"]);
+        assert!(read("enum(").is_empty());
+    }
+
+    #[test]
+    fn columns_of_other_types_are_seen() {
+        let column = |type_code| ColumnMap { type_code, ..ColumnMap::default() };
+        assert!(may_be(&column(t::TINY), "tinyint(3) unsigned"));
+        assert!(may_be(&column(t::STRING), "uuid"));
+        assert!(may_be(&column(t::BLOB), "longtext"));
+        assert!(!may_be(&column(t::TINY), "int"));
+        assert!(!may_be(&column(t::LONG), "varchar(10)"));
+    }
 }

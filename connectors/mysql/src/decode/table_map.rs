@@ -129,6 +129,16 @@ pub(super) fn string_bytes(metadata: u16) -> u16 {
 }
 
 impl ColumnMap {
+    /// Whether values are bytes in a character set, or bytes alone.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        matches!(
+            self.type_code,
+            t::VARCHAR | t::VAR_STRING | t::STRING | t::VARCHAR_COMPRESSED | t::BLOB_COMPRESSED | t::TINY_BLOB
+                ..=t::BLOB
+        )
+    }
+
     /// Most bytes of a value of characters: of CHAR(n) and BINARY(n) n times the
     /// charset's longest character. `None` for types without such a limit in the log.
     #[must_use]

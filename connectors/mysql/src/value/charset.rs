@@ -53,6 +53,12 @@ impl Charsets {
     pub fn charset(&self, collation: u32) -> Option<Charset> {
         self.told.get(&collation).cloned().or_else(|| collations::charset_name(collation).map(Charset::named))
     }
+
+    /// A collation of a character set that a server told; `None` for an unknown one.
+    #[must_use]
+    pub fn collation_of(&self, charset: &str) -> Option<u32> {
+        self.told.iter().filter(|(_, told)| told.name() == charset).map(|(id, _)| *id).min()
+    }
 }
 
 impl Charset {

@@ -31,8 +31,6 @@ async fn shapes_follow(world: &World) {
          insert into t values (9)",
     )
     .await;
-    let integer = if world.is_mysql() { "int" } else { "int(11)" };
-    let _ = integer;
     let rows: Vec<_> = told.iter().filter(|text| !text.starts_with("shape")).map(String::as_str).collect();
     assert_eq!(
         rows,
@@ -84,11 +82,6 @@ async fn tables_are_emptied_dropped_and_swapped() {
                  insert into t values (5)",
             )
             .await;
-        let drop = if world.is_mysql() {
-            &["truncate shop.never", "truncate shop.t"][..]
-        } else {
-            &["truncate shop.never", "truncate shop.t"][..]
-        };
         let mut expected = vec![
             "truncate shop.t",
             "insert shop.t id=3 a=3",
@@ -96,9 +89,13 @@ async fn tables_are_emptied_dropped_and_swapped() {
             "insert shop.t id=4 a=4 b=4",
             "truncate shop._t_del",
         ];
-        expected.extend_from_slice(drop);
-        expected.push("insert shop.t id=5");
-        assert_eq!(world.changes(&from).await, expected);
+        // In the order of the server, which need not be that of the statement.
+        expected.extend(["truncate shop.never", "truncate shop.t", "insert shop.t id=5"]);
+        let mut changes = world.changes(&from).await;
+        if let Some(dropped) = changes.get_mut(5..7) {
+            dropped.sort();
+        }
+        assert_eq!(changes, expected);
     }
 }
 
