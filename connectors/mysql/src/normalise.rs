@@ -34,7 +34,7 @@ use crate::tables::{TableError, Tables, Wanted};
 use crate::value::json_diff;
 
 /// What is expanded is handed on in buffers of about this size.
-const EXPANDED_BYTES: usize = 128 * 1024;
+const EXPANDED_BYTES: usize = 32 * 1024;
 /// Ranges from here on stand for bytes that are appended to a batch's data at its end.
 const REBUILT: u32 = 1 << 31;
 

@@ -18,7 +18,7 @@ use crate::error::{ServerError, Told, failure, garbled, of_io, of_server};
 
 /// A chunk is handed on at once when somebody waits for it, and grows up to this
 /// many bytes while nobody does. A single event may be longer.
-const CHUNK_BYTES: usize = 128 * 1024;
+const CHUNK_BYTES: usize = 32 * 1024;
 /// Chunks that wait for the decoder.
 const CHUNKS: usize = 2;
 /// What `max_allowed_packet` may be at most, and so the longest event that a server can send.
