@@ -176,10 +176,10 @@ fn statement(random: &mut Random) -> String {
 /// A row change, as the journal and the stream both tell it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Told {
-    table: String,
-    op: String,
-    key: Value,
-    after: Value,
+    pub(crate) table: String,
+    pub(crate) op: String,
+    pub(crate) key: Value,
+    pub(crate) after: Value,
 }
 
 impl Told {
@@ -214,7 +214,7 @@ pub(crate) async fn check(world: &World) -> usize {
 }
 
 /// Every committed change once; transactions whole, one behind the other, each in its own order; versions without a gap.
-fn check_events(events: &[Event], journal: &HashMap<String, Vec<Told>>) -> Result<usize, String> {
+pub(crate) fn check_events(events: &[Event], journal: &HashMap<String, Vec<Told>>) -> Result<usize, String> {
     let mut sequence = "";
     let mut transactions: Vec<(&str, Vec<Told>)> = Vec::new();
     let mut ids = HashSet::new();

@@ -1,13 +1,15 @@
 //! The way to one MySQL or MariaDB server.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use figvine_change::{Connector, Durable, Engine, Finding, Position, Retention, SourceError, SourceErrorKind};
 use secrecy::ExposeSecret;
 
 use crate::catalogue::{Catalogue, Server, TableFacts};
 use crate::config::{Config, Keyless};
-use crate::error::{Told, failure};
+use crate::error::{Told, failure, same_server_id};
 use crate::globs::{GlobError, Globs};
 use crate::normalise::Normaliser;
 use crate::position::{Place, Reading, in_log};
@@ -25,6 +27,9 @@ pub struct Mysql {
     url: ConnectUrl,
     globs: Globs,
     program: String,
+    /// Somebody came under our server id and ended our dump. Whoever comes last reads: a new bridge takes over from one
+    /// that is gone without the server's knowing. From then on we wait until nobody reads, else each would end the other for ever.
+    is_replaced: Arc<AtomicBool>,
 }
 
 /// A configuration that cannot hold.
@@ -47,7 +52,7 @@ impl Mysql {
         let url = ConnectUrl::parse(config.url.expose_secret())?;
         let globs = Globs::of_tables(&config.tables, url.database.as_deref())?;
         let program = format!("figvine {}", config.source);
-        Ok(Self { config, url, globs, program })
+        Ok(Self { config, url, globs, program, is_replaced: Arc::default() })
     }
 
     async fn server(&self) -> Result<(Catalogue, Server), SourceError> {
@@ -117,6 +122,12 @@ impl Connector for Mysql {
     async fn open(&self, from: Option<Position>, _durable: Durable) -> Result<MysqlSource, SourceError> {
         let config = &self.config;
         let (mut catalogue, server) = Box::pin(self.server()).await?;
+        if self.is_replaced.load(Ordering::Relaxed) {
+            if Box::pin(catalogue.is_replica_there(&server, config.server_id())).await? {
+                return Err(same_server_id("opening the log"));
+            }
+            self.is_replaced.store(false, Ordering::Relaxed);
+        }
         let parsed = from.as_ref().map(|position| {
             Reading::parse(position).ok_or_else(|| {
                 failure(SourceErrorKind::PositionLost, "FV-1302", format!("`{position}` is no position of this log"))
@@ -180,6 +191,7 @@ impl Connector for Mysql {
             catalogue: Some(catalogue),
             chunk: None,
             wanted: None,
+            is_replaced: Arc::clone(&self.is_replaced),
             ready: VecDeque::new(),
         })
     }

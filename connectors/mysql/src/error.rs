@@ -162,7 +162,8 @@ pub(crate) fn ahead(what: impl Into<String>) -> SourceError {
     )
 }
 
-fn same_server_id(what: &str) -> SourceError {
+/// Another dump runs under our id.
+pub(crate) fn same_server_id(what: &str) -> SourceError {
     failure(SourceErrorKind::Busy, "FV-1313", format!("{what}: somebody else reads the log under our server id")).hint(
         "Two readers under one id end each other for ever. Another Figvine reads it, or configure another `server_id`.",
     )

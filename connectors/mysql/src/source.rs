@@ -1,6 +1,8 @@
 //! An open log: chunks in, batches out.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use figvine_change::{Batch, Engine, Position, Source, SourceError, SourceErrorKind};
 
@@ -28,6 +30,8 @@ pub struct MysqlSource {
     pub(crate) chunk: Option<(Chunk, usize)>,
     /// What a table map made us ask and is not answered yet.
     pub(crate) wanted: Option<Wanted>,
+    /// Told when somebody else comes under our server id.
+    pub(crate) is_replaced: Arc<AtomicBool>,
     /// Batches read and not yet handed out.
     pub(crate) ready: VecDeque<Batch>,
 }
@@ -62,7 +66,12 @@ impl Source for MysqlSource {
             Box::pin(self.answer()).await?;
             let Some((chunk, at)) = &mut self.chunk else {
                 // We wait for what comes: a server that ends a dump in order shuts down, or was told to end it.
-                let chunk = self.dump.next().await?.ok_or_else(|| {
+                let next = self.dump.next().await.inspect_err(|error| {
+                    if error.kind == SourceErrorKind::Busy {
+                        self.is_replaced.store(true, Ordering::Relaxed);
+                    }
+                });
+                let chunk = next?.ok_or_else(|| {
                     failure(SourceErrorKind::Unreachable, "FV-1120", "reading the log: the server ended it")
                 })?;
                 self.chunk = Some((chunk, 0));

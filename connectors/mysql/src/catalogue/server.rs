@@ -165,6 +165,19 @@ impl Catalogue {
         }))
     }
 
+    /// Whether somebody reads the log under this id now; `false` where we may not know.
+    pub(crate) async fn is_replica_there(&mut self, server: &Server, id: u32) -> Result<bool, SourceError> {
+        let sql = match server.flavour {
+            Flavour::MySql if server.version >= (8, 0, 22) => "SHOW REPLICAS",
+            _ => "SHOW SLAVE HOSTS",
+        };
+        match self.ask(sql, "looking for other readers of the log").await {
+            Ok(rows) => Ok(rows.iter().any(|row| field(row, 0).parse() == Ok(id))),
+            Err(error) if error.kind == SourceErrorKind::Refused => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// How many XA transactions are prepared; 0 where we may not know.
     pub(crate) async fn prepared(&mut self) -> Result<usize, SourceError> {
         match self.ask("XA RECOVER", "looking for prepared transactions").await {

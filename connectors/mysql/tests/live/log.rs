@@ -179,18 +179,28 @@ async fn a_second_reader_under_the_same_id_ends_the_first() {
         let mut first = world.open(&here).await.expect("opens");
         world.run("insert into t values (1)").await;
         take(&mut first, 1).await;
-        let mut second = world.open(&here).await.expect("opens");
+        let newcomer = world.configured(|_| {});
+        let mut second = open(&newcomer, &here).await.expect("opens");
         take(&mut second, 1).await;
         let error = failure(&mut first).await;
         assert_eq!((error.kind, error.code), (SourceErrorKind::Busy, "FV-1313"), "{error}: {:?}", error.source);
         world.run("insert into t values (2)").await;
         assert_eq!(take(&mut second, 1).await[0].text, "insert shop.t id=2");
+        // The first does not come back as long as the second reads: else they would end each other for ever.
+        let error = refused(&world.connector, &here).await;
+        assert_eq!((error.kind, error.code), (SourceErrorKind::Busy, "FV-1313"), "{error}");
 
         let other = world.configured(|config| config.server_id = Some(4711));
         let mut third = open(&other, &here).await.expect("opens");
         assert_eq!(take(&mut third, 2).await.len(), 3);
         world.run("insert into t values (3)").await;
         assert_eq!(take(&mut second, 1).await[0].text, "insert shop.t id=3");
+
+        second.close().await;
+        let back = wait_for("the server to see that the second left", Duration::from_secs(30), async || {
+            world.open(&here).await.ok()
+        });
+        assert_eq!(take(&mut back.await.expect("opens again"), 3).await.len(), 4);
     }
 }
 

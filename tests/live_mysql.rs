@@ -1,0 +1,18 @@
+//! Live tests of the program: real MySQL, real MariaDB, real NATS, and what befalls them.
+
+#![allow(clippy::print_stdout, reason = "seeds, and what a machine lacks, are told")]
+
+#[path = "live/harness.rs"]
+#[expect(dead_code, reason = "what concerns PostgreSQL is for the other live tests")]
+mod harness;
+#[path = "live/journal.rs"]
+#[expect(dead_code, reason = "what concerns PostgreSQL is for the other live tests")]
+mod journal;
+
+mod live_mysql {
+    pub(crate) mod journal;
+    pub(crate) mod world;
+
+    mod kills;
+    mod samples;
+}
