@@ -101,6 +101,16 @@ impl Home {
     }
 }
 
+impl Drop for Home {
+    fn drop(&mut self) {
+        // A program that was given up while it was being started may write for a moment longer.
+        settle(|| {
+            let _ = fs::remove_dir_all(self.path());
+            !self.path().exists()
+        });
+    }
+}
+
 fn tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let size = file.metadata()?.len();
