@@ -85,6 +85,11 @@ impl Catalogue {
     pub(crate) async fn tables(&mut self) -> Result<Vec<TableFacts>, SourceError> {
         let what = "reading the tables";
         let sql = format!(
+            "SELECT table_schema, table_name, table_type, engine, create_options FROM information_schema.tables
+             WHERE table_schema NOT IN {SYSTEM} ORDER BY table_schema, table_name"
+        );
+        let tables = self.ask(&sql, what).await?;
+        let sql = format!(
             "SELECT table_schema, table_name, index_name, column_name, nullable, sub_part
              FROM information_schema.statistics WHERE non_unique = 0 AND table_schema NOT IN {SYSTEM}
              ORDER BY table_schema, table_name, index_name, seq_in_index"
@@ -108,12 +113,7 @@ impl Catalogue {
                 || all.values().flatten().next().map(|columns| Key { columns: columns.clone(), is_primary: false });
             primary.or_else(unique)
         };
-        let sql = format!(
-            "SELECT table_schema, table_name, table_type, engine, create_options FROM information_schema.tables
-             WHERE table_schema NOT IN {SYSTEM} ORDER BY table_schema, table_name"
-        );
-        let rows = self.ask(&sql, what).await?;
-        let facts = rows.iter().map(|row| TableFacts {
+        let facts = tables.iter().map(|row| TableFacts {
             schema: field(row, 0).to_owned(),
             name: field(row, 1).to_owned(),
             kind: field(row, 2).to_owned(),
