@@ -144,11 +144,11 @@ impl World {
         events(&self.jetstream().await, STREAM).await
     }
 
-    /// The slot's confirmed place, in bytes from the log's beginning; `None` without a slot.
+    /// The slot's confirmed place, in bytes from the log's beginning; `None` without a slot, and while one is being made.
     pub(crate) async fn confirmed(&self) -> Option<i64> {
         let query =
             "select (confirmed_flush_lsn - '0/0')::bigint from pg_replication_slots where slot_name = 'figvine_shop'";
-        self.sql().await.query_opt(query, &[]).await.expect("asks for the slot").map(|row| row.get(0))
+        self.sql().await.query_opt(query, &[]).await.expect("asks for the slot").and_then(|row| row.get(0))
     }
 }
 
