@@ -9,8 +9,8 @@ use figvine::config;
 use figvine::pipeline::{Pipeline, Until};
 use figvine::telemetry::Telemetry;
 use figvine_change::{
-    Batch, Body, Cell, Change, Column, Connector, Durable, Engine, Finding, Op, Position, Retention, Row, RowChange,
-    Source, SourceError, Table, Transaction, ValueCodec, ValueError,
+    Batch, Body, Cell, Change, Column, Connector, Durable, Engine, Finding, Load, NoRows, Op, Position, Retention, Row,
+    RowChange, Source, SourceError, Table, TableSize, Transaction, ValueCodec, ValueError,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -63,6 +63,7 @@ impl Made {
 
 impl Connector for Made {
     type Source = MadeRows;
+    type Reader = NoRows;
 
     async fn check(&self) -> Result<Vec<Finding>, SourceError> {
         Ok(Vec::new())
@@ -78,6 +79,18 @@ impl Connector for Made {
 
     async fn retention(&self) -> Result<Option<Retention>, SourceError> {
         Ok(None)
+    }
+
+    async fn tables(&self) -> Result<Vec<TableSize>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    async fn reader(&self) -> Result<NoRows, SourceError> {
+        Ok(NoRows)
+    }
+
+    async fn load(&self) -> Result<Load, SourceError> {
+        Ok(Load::default())
     }
 
     fn is_reached(&self, target: &Position, reached: &Position) -> bool {

@@ -205,11 +205,12 @@ impl Assembler {
     }
 
     /// Ends the batch that is being built: its ranges point into `data`. `end` is the last place
-    /// between transactions that was read, `written_at` its time (microseconds since 1970).
+    /// between transactions that was read, with what [`Batch::reached`] says of it, `written_at` its time
+    /// (microseconds since 1970).
     pub fn finish(
         &mut self,
         data: Bytes,
-        end: Option<Position>,
+        end: Option<(Position, Box<str>)>,
         written_at: Option<i64>,
         out: &mut impl Extend<Batch>,
     ) {
@@ -225,7 +226,7 @@ impl Assembler {
             self.held = hold_back(&mut batch);
         }
         // Behind changes of a transaction that is still open it would be too early: the last of them tells.
-        batch.end = end.filter(|_| !self.has_unended);
+        (batch.end, batch.reached) = end.filter(|_| !self.has_unended).unzip();
         self.has_unended = false;
         if batch.end.is_some() || !batch.changes.is_empty() {
             out.extend([batch]);

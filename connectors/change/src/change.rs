@@ -31,6 +31,9 @@ pub struct Batch {
     /// stored; `None` when the batch tells no position of its own (it cannot be
     /// later than the last change's then).
     pub end: Option<Position>,
+    /// Set with [`Batch::end`] where the log tells: all transactions whose [`Transaction::sequence`] does not
+    /// sort behind this were passed on.
+    pub reached: Option<Box<str>>,
     /// When the server wrote the newest of this, in microseconds since 1970, UTC.
     pub written_at: Option<i64>,
 }

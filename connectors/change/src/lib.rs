@@ -12,6 +12,7 @@
 //! Data flows down in [`Batch`]es; durability flows up through one [`Durable`].
 
 pub mod assemble;
+pub mod backfill;
 pub mod change;
 pub mod conformance;
 pub mod error;
@@ -22,6 +23,7 @@ pub mod source;
 pub mod table;
 pub mod value;
 
+pub use backfill::{Chunk, ChunkReader, ChunkRequest, Cursor, Load, NoRows, ReadOrder, Sight, TableSize};
 pub use change::{Batch, Body, Change, Op, Row, RowChange, Transaction};
 pub use error::{Consequence, SourceError, SourceErrorKind};
 pub use finding::{Finding, Severity};

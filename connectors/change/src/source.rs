@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio::sync::watch;
 
-use crate::{Batch, Finding, Position, SourceError};
+use crate::{Batch, ChunkReader, Finding, Load, Position, SourceError, TableSize};
 
 /// Committed row changes of one database, in commit order.
 ///
@@ -58,8 +58,10 @@ pub struct Engine {
 
 /// A way to one database.
 pub trait Connector: Send + Sync {
-    /// What it reads through.
+    /// What it reads the log through.
     type Source: Source;
+    /// What it reads existing rows through.
+    type Reader: ChunkReader;
 
     /// Verifies, changing nothing, that the server can be replicated from.
     ///
@@ -85,6 +87,25 @@ pub trait Connector: Send + Sync {
     /// # Errors
     /// When the server cannot be asked.
     fn retention(&self) -> impl Future<Output = Result<Option<Retention>, SourceError>> + Send;
+
+    /// The captured tables as they are now. Tables that were made since the log was opened are captured from the
+    /// return of this call on, where the server must be told of them.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    fn tables(&self) -> impl Future<Output = Result<Vec<TableSize>, SourceError>> + Send;
+
+    /// Opens a way to existing rows. See [`ChunkReader`] for what was passed on of the log before the call.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or refuses us.
+    fn reader(&self) -> impl Future<Output = Result<Self::Reader, SourceError>> + Send;
+
+    /// How busy the server is.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    fn load(&self) -> impl Future<Output = Result<Load, SourceError>> + Send;
 
     /// Whether `reached`, a position out of a [`Batch`], lies at or behind `target`.
     /// For `--until` only: recognising what was already stored goes by identity.

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use figvine_change::{Connector, Durable, Engine, Finding, Position, Retention, SourceError, SourceErrorKind};
+use figvine_change::{
+    Connector, Durable, Engine, Finding, Load, NoRows, Position, Retention, SourceError, SourceErrorKind, TableSize,
+};
 use secrecy::ExposeSecret;
 
 use crate::catalogue::{Catalogue, Server, TableFacts};
@@ -87,6 +89,7 @@ impl Mysql {
 
 impl Connector for Mysql {
     type Source = MysqlSource;
+    type Reader = NoRows;
 
     async fn check(&self) -> Result<Vec<Finding>, SourceError> {
         Box::pin(check::check(&self.config, &self.url, &self.globs)).await
@@ -105,6 +108,18 @@ impl Connector for Mysql {
     /// The server keeps its log by its own rules, not because of us.
     async fn retention(&self) -> Result<Option<Retention>, SourceError> {
         Ok(None)
+    }
+
+    async fn tables(&self) -> Result<Vec<TableSize>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    async fn reader(&self) -> Result<NoRows, SourceError> {
+        Ok(NoRows)
+    }
+
+    async fn load(&self) -> Result<Load, SourceError> {
+        Ok(Load::default())
     }
 
     fn is_reached(&self, target: &Position, reached: &Position) -> bool {

@@ -736,7 +736,8 @@ impl Normaliser {
             all.append(&mut self.rebuilt);
             Bytes::from(all)
         };
-        self.assembler.finish(data, self.end.take(), self.written_at, out);
+        let end = self.end.take().map(|end| (end, Box::default()));
+        self.assembler.finish(data, end, self.written_at, out);
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use figvine_change::{Connector, Durable, Engine, Finding, Position, Retention, SourceError, SourceErrorKind};
+use figvine_change::{
+    Connector, Durable, Engine, Finding, Load, NoRows, Position, Retention, SourceError, SourceErrorKind, TableSize,
+};
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
@@ -82,6 +84,7 @@ impl Postgres {
 
 impl Connector for Postgres {
     type Source = PostgresSource;
+    type Reader = NoRows;
 
     async fn check(&self) -> Result<Vec<Finding>, SourceError> {
         check::check(self).await
@@ -120,6 +123,18 @@ impl Connector for Postgres {
             let safe_ratio = safe.filter(|_| limit > 0).map(|safe| (safe as f64 / limit as f64).clamp(0.0, 1.0));
             Retention { bytes: u64::try_from(bytes).unwrap_or_default(), safe_ratio }
         }))
+    }
+
+    async fn tables(&self) -> Result<Vec<TableSize>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    async fn reader(&self) -> Result<NoRows, SourceError> {
+        Ok(NoRows)
+    }
+
+    async fn load(&self) -> Result<Load, SourceError> {
+        Ok(Load::default())
     }
 
     fn is_reached(&self, target: &Position, reached: &Position) -> bool {

@@ -12,6 +12,14 @@ use figvine_change::Position;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lsn(pub u64);
 
+impl Lsn {
+    /// As text that sorts as the log does.
+    #[must_use]
+    pub fn sequence(self) -> Box<str> {
+        format!("{:016x}", self.0).into()
+    }
+}
+
 impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xffff_ffff)

@@ -106,7 +106,7 @@ impl Normaliser {
             *at = next;
         }
         self.chunk += 1;
-        let end = self.end.take().map(|lsn| Position::between(self.log.at(lsn)));
+        let end = self.end.take().map(|lsn| (Position::between(self.log.at(lsn)), lsn.sequence()));
         self.assembler.finish(chunk.clone(), end, self.written_at.take(), out);
         Ok(Progress::Done)
     }
@@ -248,7 +248,7 @@ impl Normaliser {
         let transaction = Transaction {
             id: xid.to_string().into(),
             position: commit_lsn.to_string().into(),
-            sequence: format!("{:016x}", commit_lsn.0).into(),
+            sequence: commit_lsn.sequence(),
             committed_at,
             start: self.log.at(commit_lsn),
             end: None,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::{Column, Engine, Finding, Op, Retention, Transaction, ValueCodec, ValueError};
+use crate::{Column, Engine, Finding, Load, NoRows, Op, Retention, TableSize, Transaction, ValueCodec, ValueError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -83,6 +83,7 @@ impl Memory {
 
 impl Connector for Memory {
     type Source = Reading;
+    type Reader = NoRows;
 
     async fn check(&self) -> Result<Vec<Finding>, SourceError> {
         Ok(Vec::new())
@@ -98,6 +99,18 @@ impl Connector for Memory {
 
     async fn retention(&self) -> Result<Option<Retention>, SourceError> {
         Ok(None)
+    }
+
+    async fn tables(&self) -> Result<Vec<TableSize>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    async fn reader(&self) -> Result<NoRows, SourceError> {
+        Ok(NoRows)
+    }
+
+    async fn load(&self) -> Result<Load, SourceError> {
+        Ok(Load::default())
     }
 
     fn is_reached(&self, target: &Position, reached: &Position) -> bool {
@@ -162,6 +175,7 @@ impl Reading {
             rekeyed: None,
         };
         Some(Batch {
+            reached: None,
             data: bytes::Bytes::from_static(b"7"),
             transactions: vec![Transaction {
                 id: number.to_string().into(),
