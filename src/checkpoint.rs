@@ -2,11 +2,12 @@
 //!
 //! Text form: `1 <writer> <position>`: the version of the form, the session that
 //! wrote the message, and where the source goes on behind it. More fields may
-//! follow, each behind a blank. Compact, since it is paid per message.
+//! follow, each behind a blank: `b=<task>:<rows>:<cursor>` in that of a backfilled
+//! row says how far its table was read. Compact, since it is paid per message.
 
 use std::fmt;
 
-use figvine_change::{Position, Within};
+use figvine_change::{Cursor, Position, Within};
 
 /// The header's name.
 pub const HEADER: &str = "Figvine-Checkpoint";
@@ -18,6 +19,27 @@ pub struct Checkpoint {
     pub writer: Writer,
     /// Where the source goes on behind it.
     pub position: Position,
+    /// In that of a backfilled row: how far its table was read.
+    pub read: Option<ReadMark>,
+}
+
+/// How far one task of a backfill is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadMark {
+    /// The task: a table of a backfill, `k3v9qa.0`.
+    pub task: Box<str>,
+    /// Rows gone past from the task's beginning on, left out or not. Marks of one task are ordered by it.
+    pub rows: u64,
+    /// The last of them.
+    pub cursor: Cursor,
+}
+
+impl ReadMark {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, ':');
+        let (task, rows, cursor) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self { task: task.into(), rows: rows.parse().ok()?, cursor: Cursor::parse(cursor)? })
+    }
 }
 
 /// One run of the bridge for one source: what tells our own messages from a second writer's.
@@ -54,6 +76,16 @@ pub fn write(writer: &Writer, log: &str, within: Option<Within>, out: &mut Vec<u
     }
 }
 
+/// Appends, behind what [`write`] wrote, how far a task of a backfill is.
+pub fn write_read(task: &str, rows: u64, cursor: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b" b=");
+    out.extend_from_slice(task.as_bytes());
+    out.push(b':');
+    figvine_change::json::write_uint(rows, out);
+    out.push(b':');
+    out.extend_from_slice(cursor);
+}
+
 impl Checkpoint {
     /// Reads the header's value; `None` when it is none of ours.
     #[must_use]
@@ -62,13 +94,18 @@ impl Checkpoint {
         let ("1", writer, position) = (fields.next()?, fields.next()?, fields.next()?) else { return None };
         let valid = !writer.is_empty() && writer.bytes().all(|b| b.is_ascii_alphanumeric());
         let position = Position::parse(position)?;
-        valid.then(|| Self { writer: Writer(writer.into()), position })
+        let read = fields.find_map(|field| field.strip_prefix("b=")).and_then(ReadMark::parse);
+        valid.then(|| Self { writer: Writer(writer.into()), position, read })
     }
 }
 
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "1 {} {}", self.writer.as_str(), self.position)
+        write!(f, "1 {} {}", self.writer.as_str(), self.position)?;
+        match &self.read {
+            None => Ok(()),
+            Some(ReadMark { task, rows, cursor }) => write!(f, " b={task}:{rows}:{cursor}"),
+        }
     }
 }
 
@@ -91,8 +128,22 @@ mod tests {
     }
 
     #[test]
+    fn how_far_a_backfill_is_reads_back() {
+        let mut out = Vec::new();
+        write(&Writer::fresh(), "7/1/0/1", None, &mut out);
+        write_read("k3.0", 12, b"DE,10:30%20h", &mut out);
+        let text = String::from_utf8(out).expect("ascii");
+        let checkpoint = Checkpoint::parse(&text).expect("valid");
+        let cursor = Cursor::parse("DE,10:30%20h").expect("a cursor");
+        assert_eq!(checkpoint.read, Some(ReadMark { task: "k3.0".into(), rows: 12, cursor }));
+        assert_eq!(checkpoint.to_string(), text);
+    }
+
+    #[test]
     fn a_later_field_does_not_disturb() {
-        assert!(Checkpoint::parse("1 abc 7/1/0/1 b=orders:42").is_some());
+        let checkpoint = Checkpoint::parse("1 abc 7/1/0/1 x=1 b=k3.0:1:42 c=2").expect("valid");
+        assert!(checkpoint.read.is_some());
+        assert!(Checkpoint::parse("1 abc 7/1/0/1 b=odd").expect("valid").read.is_none());
     }
 
     #[test]

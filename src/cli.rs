@@ -1,5 +1,6 @@
 //! The command line: arguments as typed, one file per command, errors as people and programs read them.
 
+mod backfill;
 mod check;
 mod completions;
 mod demo;
@@ -59,6 +60,9 @@ enum Command {
     Tail(Box<tail::Args>),
     /// See it at work: a busy shop on a throwaway database, a throwaway NATS, and the bridge; leaves nothing behind.
     Demo(demo::Args),
+    /// Read the rows that are there already, while the stream goes on.
+    #[command(subcommand)]
+    Backfill(backfill::Command),
     /// Show or set where a source goes on.
     #[command(subcommand)]
     Position(position::Command),
@@ -81,6 +85,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Run(args) => run::run(&load(&config)?, &args, output).await,
         Command::Tail(args) => tail::tail(&load(&config)?, &args, output).await,
         Command::Demo(args) => demo::demo(&args, output).await,
+        Command::Backfill(command) => backfill::backfill(&load(&config)?, &command, output).await,
         Command::Position(command) => position::position(&load(&config)?, &command, output).await,
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),

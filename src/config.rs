@@ -30,7 +30,7 @@ use std::time::Duration;
 
 pub use schema::{json_schema, known_keys};
 
-use crate::{event, nats, stream};
+use crate::{backfill, event, nats, stream};
 
 /// What holds: a configuration without mistakes.
 #[derive(Debug, Clone)]
@@ -78,6 +78,8 @@ pub struct Source {
     pub events: event::Settings,
     /// The stream they go to.
     pub stream: stream::Settings,
+    /// How rows that are there already are read.
+    pub backfill: backfill::Settings,
 }
 
 /// What the connector of one source is told.

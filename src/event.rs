@@ -7,17 +7,24 @@ mod envelope;
 mod identity;
 mod number;
 mod plain;
+mod read;
 mod structured;
 mod subject;
 mod texts;
+mod touch;
 
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use figvine_change::Position;
 
+use crate::checkpoint::ReadMark;
+
 pub use encode::{Count, EncodeError, Encoded, Encoder};
 pub use identity::{Identity, partition};
+pub use read::{ReadOutcome, ReadPlace, Rows};
 pub use subject::{TemplateError, check_template};
+pub use touch::{RowId, Touch, Touched};
 
 /// How one source's events look.
 #[derive(Debug, Clone)]
@@ -58,6 +65,8 @@ pub struct Events {
     /// Where the source goes on once all of these, and all sent before, are
     /// stored. May stand alone, without events: progress of an idle source.
     pub end: Option<Position>,
+    /// How far the tasks of the backfills are once all of these are stored; set with `end`, where that is news.
+    pub reads: Option<Arc<[ReadMark]>>,
 }
 
 /// Where one event stands in [`Events::bytes`].

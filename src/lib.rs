@@ -9,9 +9,11 @@ pub mod nats;
 pub mod stream;
 pub mod telemetry;
 
+pub mod backfill;
 pub mod pipeline;
 
 pub mod config;
+pub mod control;
 pub mod http;
 pub mod wiring;
 

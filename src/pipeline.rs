@@ -1,6 +1,8 @@
 //! One source's way into its stream: the stages, and what happens when one fails.
 //!
 //! ```text
+//!   backfill::Runner ───┐ rows between transactions
+//!                       v
 //!   Source::next ──> Encoder ──> [Events] ──> Publisher ──> JetStream
 //!        ^           (reader)    bounded       (chain)          │ acks
 //!        │                                                      v
@@ -20,14 +22,20 @@ mod ledger;
 mod session;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use figvine_change::{Connector, Position};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backfill::{self, Desk};
 use crate::telemetry::{Phase, SourceTelemetry};
 use crate::{event, nats, stream};
 
 pub use error::PipelineError;
+
+/// How long the last word on backfills may take.
+const LAST_WRITE: Duration = Duration::from_secs(3);
 
 /// One source, its stream, and what lies between.
 #[derive(Debug)]
@@ -40,6 +48,8 @@ pub struct Pipeline<C> {
     pub stream: stream::Settings,
     /// The way to it.
     pub nats: nats::Settings,
+    /// What is backfilled.
+    pub desk: Arc<Desk>,
     /// Where figures go.
     pub telemetry: Arc<SourceTelemetry>,
     /// When to end; `None` for never.
@@ -63,7 +73,14 @@ impl<C: Connector + 'static> Pipeline<C> {
     /// after a minute; once it was reached, it is waited for.
     pub async fn run(self, stop: CancellationToken) -> Result<(), PipelineError> {
         let telemetry = Arc::clone(&self.telemetry);
+        let desk = Arc::clone(&self.desk);
+        // Ends with us; before that it writes how far we came.
+        let mut shelf = JoinSet::new();
+        shelf.spawn(backfill::keep(Arc::clone(&desk), self.nats.clone(), self.stream.clone()));
         let outcome = attempts::run(self, stop).await;
+        if desk.is_active() && !desk.is_written(desk.version(), LAST_WRITE).await {
+            tracing::warn!("how far backfills are could not be written: the stream tells it");
+        }
         telemetry.phase(match &outcome {
             Ok(()) => Phase::Done,
             Err(error) => Phase::Failed(error.to_string()),

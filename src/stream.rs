@@ -10,9 +10,12 @@ mod setup;
 mod window;
 pub mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use figvine_change::Position;
+
+use crate::checkpoint::ReadMark;
 
 pub use broker::{Answer, Broker, BrokerError, Gone, Mark, Session, Tail};
 pub use chain::{ChainError, Publisher};
@@ -70,4 +73,6 @@ pub struct Stored {
     pub sequence: u64,
     /// Where the source goes on behind it; may be further than that message's own checkpoint says.
     pub position: Option<Position>,
+    /// How far the tasks of the backfills are behind it; `None` where this session read nothing for one yet.
+    pub reads: Option<Arc<[ReadMark]>>,
 }

@@ -1,5 +1,6 @@
 //! From the configuration to running pipelines: the one place with concrete connectors.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use figvine_change::{Connector, Finding, SourceError, SourceErrorKind};
@@ -8,6 +9,7 @@ use figvine_postgres::Postgres;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backfill::Desk;
 use crate::config::{Config, EngineConfig, Source};
 use crate::event::Events;
 use crate::pipeline::{Pipeline, PipelineError, Until};
@@ -56,6 +58,16 @@ pub fn chosen<'a>(config: &'a Config, name: Option<&str>) -> Option<Vec<&'a Sour
     (!chosen.is_empty()).then_some(chosen)
 }
 
+/// The desks of all sources, by the sources' names: where backfills are asked for while [`run`] runs.
+pub type Desks = BTreeMap<String, Arc<Desk>>;
+
+/// Makes the desks of the sources that are meant.
+#[must_use]
+pub fn desks(config: &Config, wanted: &Wanted) -> Desks {
+    let chosen = chosen(config, wanted.source.as_deref()).unwrap_or_default();
+    chosen.into_iter().map(|source| (source.name.clone(), Arc::new(Desk::new(source.backfill.clone())))).collect()
+}
+
 /// Runs the sources, each by itself: one that fails for good does not stop the others.
 ///
 /// # Errors
@@ -63,12 +75,13 @@ pub fn chosen<'a>(config: &'a Config, name: Option<&str>) -> Option<Vec<&'a Sour
 pub async fn run(
     config: &Config,
     wanted: &Wanted,
+    desks: &Desks,
     telemetry: &Telemetry,
     stop: &CancellationToken,
 ) -> Result<(), Failed> {
     let mut running = JoinSet::new();
     for source in chosen(config, wanted.source.as_deref()).unwrap_or_default() {
-        let started = start(config, source, wanted, telemetry, stop.clone(), &mut running);
+        let started = start(config, source, wanted, desks, telemetry, stop.clone(), &mut running);
         started.map_err(|error| Failed { name: source.name.clone(), error })?;
     }
     let mut first = None;
@@ -102,13 +115,15 @@ fn start(
     config: &Config,
     source: &Source,
     wanted: &Wanted,
+    desks: &Desks,
     telemetry: &Telemetry,
     stop: CancellationToken,
     running: &mut JoinSet<Ended>,
 ) -> Result<(), PipelineError> {
     let name = source.name.clone();
+    let desk = desks.get(&name).map_or_else(|| Arc::new(Desk::new(source.backfill.clone())), Arc::clone);
     with_connector!(&source.engine, connector => {
-        let pipeline = pipeline(config, source, wanted, telemetry, connector);
+        let pipeline = pipeline(config, source, wanted, desk, telemetry, connector);
         running.spawn(async move { (name, Box::pin(pipeline.run(stop)).await) });
     });
     Ok(())
@@ -118,6 +133,7 @@ fn pipeline<C: Connector>(
     config: &Config,
     source: &Source,
     wanted: &Wanted,
+    desk: Arc<Desk>,
     telemetry: &Telemetry,
     connector: C,
 ) -> Pipeline<C> {
@@ -126,6 +142,7 @@ fn pipeline<C: Connector>(
         events: source.events.clone(),
         stream: source.stream.clone(),
         nats: config.nats().clone(),
+        desk,
         telemetry: telemetry.source(&source.name),
         until: wanted.until.clone(),
     }
@@ -151,7 +168,8 @@ pub async fn dry_run(
             EngineConfig::Mysql(settings) => EngineConfig::Mysql(settings.clone()),
         };
         with_connector!(&engine, connector => {
-            Box::pin(pipeline(config, source, wanted, &telemetry, connector).dry_run(stop, show)).await
+            let desk = Arc::new(Desk::new(source.backfill.clone()));
+            Box::pin(pipeline(config, source, wanted, desk, &telemetry, connector).dry_run(stop, show)).await
         })
     };
     Box::pin(run).await.map_err(failed)

@@ -5,8 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `figvine` in the order of the data. Each imports only from those before it.
-const ORDER: [&str; 10] =
-    ["telemetry", "checkpoint", "event", "nats", "stream", "pipeline", "config", "wiring", "http", "cli"];
+const ORDER: [&str; 12] = [
+    "telemetry",
+    "checkpoint",
+    "event",
+    "nats",
+    "stream",
+    "backfill",
+    "pipeline",
+    "config",
+    "wiring",
+    "control",
+    "http",
+    "cli",
+];
 
 /// The only module that names concrete connectors, beside the settings that it hands them
 /// and the commands that start private servers.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use figvine::backfill::Desk;
 use figvine::config;
 use figvine::pipeline::{Pipeline, Until};
 use figvine::telemetry::Telemetry;
@@ -32,6 +33,7 @@ pub(crate) async fn publish(config: &Path, rows: u64, per_transaction: u64) -> O
         events: source.events.clone(),
         stream: source.stream.clone(),
         nats: config.nats().clone(),
+        desk: Arc::new(Desk::new(source.backfill.clone())),
         telemetry: Telemetry::new().source(&source.name),
         until: Some(Until::Now),
     };

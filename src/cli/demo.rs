@@ -142,7 +142,8 @@ impl Stage {
         let served = bridge_stop.clone();
         endpoint.spawn(http::serve(listener, Arc::clone(&telemetry), async move { served.cancelled().await }));
         let wanted = Wanted::default();
-        let mut bridge = pin!(wiring::run(&config, &wanted, &telemetry, &bridge_stop));
+        let desks = wiring::desks(&config, &wanted);
+        let mut bridge = pin!(wiring::run(&config, &wanted, &desks, &telemetry, &bridge_stop));
 
         tokio::select! {
             biased;

@@ -51,6 +51,16 @@ impl CliError {
         Self::new(exit_code, "FV-4004", what)
     }
 
+    /// Its stable code.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What happened.
+    pub(super) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Whether whoever read our output left: no failure of ours.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {

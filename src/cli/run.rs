@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CliError, Output};
 use crate::config::Config;
+use crate::control as service;
 use crate::event::Events;
 use crate::http;
 use crate::pipeline::Until;
@@ -78,7 +79,10 @@ pub(super) async fn bridge(config: &Config, wanted: &Wanted, stop: CancellationT
         endpoint.spawn(http::serve(listener, Arc::clone(&telemetry), async move { served.cancelled().await }));
         tracing::info!(%address, "health, metrics and status");
     }
-    let running = wiring::run(config, wanted, &telemetry, &stop);
+    let desks = wiring::desks(config, wanted);
+    let mut control = tokio::task::JoinSet::new();
+    control.spawn(service::serve(config.nats().clone(), desks.clone()));
+    let running = wiring::run(config, wanted, &desks, &telemetry, &stop);
     let mut running = std::pin::pin!(running);
     tokio::select! {
         biased;

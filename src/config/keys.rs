@@ -130,6 +130,44 @@ const SOURCE: &[Key] = &[
         "How long the database keeps its log behind what the stream has stored.",
     )
     .or("0s"),
+    key(
+        "initial",
+        Kind::Word(&["backfill", "none"]),
+        "What to do about rows that are there before the first start, and in tables that are captured from later on.",
+    )
+    .or("none"),
+    key("backfill", Kind::Section(BACKFILL), "How existing rows are read."),
+];
+
+const BACKFILL: &[Key] = &[
+    key("rate", Kind::Whole { min: 0, max: u32::MAX as u64 }, "Rows a second; 0 is as fast as it goes.").or("0"),
+    key(
+        "bytes_rate",
+        Kind::Size { min: 1 << 10, max: u32::MAX as u64, off: true },
+        "Bytes of events a second; off is as fast as it goes.",
+    )
+    .or("off"),
+    key("parallel", Kind::Whole { min: 1, max: 32 }, "Tables that are read at the same time.").or("2"),
+    key("chunk_time", Kind::Duration { min_ms: 1, off: false }, "How long the reading of one chunk should take.")
+        .or("250ms"),
+    key(
+        "max_replica_lag",
+        Kind::Duration { min_ms: 1, off: true },
+        "Backfills wait while a replica of the database is further behind.",
+    )
+    .or("30s"),
+    key(
+        "max_active_sessions",
+        Kind::Whole { min: 0, max: u32::MAX as u64 },
+        "Backfills wait while more sessions are at work in the database; 0 does not look.",
+    )
+    .or("0"),
+    key(
+        "min_log_free",
+        Kind::Whole { min: 0, max: 100 },
+        "Backfills wait while less of the log that the database may keep for us is free, in percent.",
+    )
+    .or("30"),
 ];
 
 const POSTGRES: &[Key] = &[

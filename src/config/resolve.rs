@@ -14,6 +14,7 @@ use super::keys::ROOT;
 use super::raw::{Reader, Section};
 use super::yaml::{Node, Value};
 use super::{At, Complaints, Config, EngineConfig, Http, Source, context, template};
+use crate::backfill::{self, Initial};
 use crate::event::{self, Format};
 use crate::nats::{self, Auth, Tls};
 use crate::stream::{self, OnLoss};
@@ -174,6 +175,7 @@ impl Reader<'_> {
         let tables = self.tables(section);
         let stream = self.stream(name, section);
         let events = self.events(name, section);
+        let backfill = self.backfill(section);
         let seed = stream.as_ref().map(|stream| stream.name.clone()).unwrap_or_default();
         let given: Vec<_> = ENGINES.into_iter().filter(|key| section.has(key)).collect();
         let mut engines = Vec::new();
@@ -198,7 +200,8 @@ impl Reader<'_> {
                 }
             }
         }
-        Some(Source { name: name.to_owned(), engine: engines.into_iter().next()?, events, stream: stream? })
+        let engine = engines.into_iter().next()?;
+        Some(Source { name: name.to_owned(), engine, events, stream: stream?, backfill: backfill? })
     }
 
     fn tables(&mut self, section: &Section<'_>) -> Vec<String> {
@@ -337,6 +340,26 @@ impl Reader<'_> {
             window_messages: count(self.whole(&section, "window_messages")),
             window_bytes: count(self.size(&section, "window_bytes").unwrap_or_default()),
             release_delay,
+        })
+    }
+
+    fn backfill(&mut self, source: &Section<'_>) -> Option<backfill::Settings> {
+        let initial = match self.word(source, "initial") {
+            "backfill" => Initial::Backfill,
+            _ => Initial::None,
+        };
+        let section = self.below(source, "backfill")?;
+        let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let limit = |number: u32| (number > 0).then_some(number);
+        Some(backfill::Settings {
+            initial,
+            rows_per_s: limit(number(self.whole(&section, "rate"))),
+            bytes_per_s: self.size(&section, "bytes_rate").map(number),
+            parallel: number(self.whole(&section, "parallel")),
+            chunk_time: self.duration(&section, "chunk_time").unwrap_or_default(),
+            max_replica_lag: self.duration(&section, "max_replica_lag"),
+            max_active_sessions: limit(number(self.whole(&section, "max_active_sessions"))),
+            min_log_free_percent: number(self.whole(&section, "min_log_free")),
         })
     }
 

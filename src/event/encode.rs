@@ -4,7 +4,7 @@
 //! [`Events`]; what many events have in common is made once per table and once
 //! per transaction (see `texts`), and nothing is allocated per row.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use figvine_change::{Batch, Body, Change, Engine, Position, Table, Transaction, ValueError, Within, json};
@@ -13,8 +13,10 @@ use super::body::{Fault, RowView, write_message, write_schema_change, write_trun
 use super::envelope::{Attributes, Dress};
 use super::identity::{Identity, Key, partition};
 use super::number::write_padded;
+use super::read::ReadPlace;
 use super::subject::write_token;
 use super::texts::{EventType, Kind, SourceText, TableText, TransactionText};
+use super::touch::{RowId, Touch, Touched};
 use super::{EventAt, Events, Settings, TemplateError};
 use crate::checkpoint::{self, Writer};
 
@@ -124,22 +126,25 @@ pub struct Count {
 
 /// Makes events of changes, for one session of one source.
 pub struct Encoder {
-    source: SourceText,
-    max_payload: usize,
-    tables: Tables,
-    transaction: TransactionText,
+    pub(super) source: SourceText,
+    pub(super) max_payload: usize,
+    pub(super) tables: Tables,
+    pub(super) transaction: TransactionText,
     /// Position of the transaction whose rows are counted.
     counted: String,
     counted_rows: u64,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
     figures: Encoded,
     messages: u64,
+    /// Tables, by `schema.table`, of which is noted what is touched.
+    watched: HashSet<Arc<str>>,
+    touched: Vec<Touched>,
 }
 
 #[derive(Default)]
-struct Scratch {
-    key: Key,
-    unchanged: Vec<u8>,
+pub(super) struct Scratch {
+    pub(super) key: Key,
+    pub(super) unchanged: Vec<u8>,
 }
 
 impl Encoder {
@@ -165,7 +170,19 @@ impl Encoder {
             scratch: Scratch::default(),
             figures: Encoded::default(),
             messages: 0,
+            watched: HashSet::new(),
+            touched: Vec::new(),
         })
+    }
+
+    /// From now on notes what is touched of these tables, by `schema.table`.
+    pub fn watch(&mut self, tables: HashSet<Arc<str>>) {
+        self.watched = tables;
+    }
+
+    /// What was touched of the watched tables since the last call, in the order of the log.
+    pub fn take_touched(&mut self) -> Vec<Touched> {
+        std::mem::take(&mut self.touched)
     }
 
     /// Appends the events of a batch; `out` may hold earlier ones.
@@ -208,7 +225,16 @@ impl Encoder {
             self.note_transaction(transaction);
             *loaded = Some(change.transaction);
         }
-        let frame = Frame { source: &self.source, text: &self.transaction, transaction, change };
+        let Change { ordinal, part, .. } = *change;
+        let behind = Behind::Change(transaction, change);
+        let frame = Frame { source: &self.source, text: &self.transaction, ordinal, part, behind };
+        let touched = &mut self.touched;
+        let mut note = |entry: &Entry, touch: &dyn Fn() -> Touch| {
+            if !self.watched.is_empty() && self.watched.contains(&entry.text.name) {
+                let table = Arc::clone(&entry.text.name);
+                touched.push(Touched { transaction: change.transaction, table, touch: touch() });
+            }
+        };
         match &change.body {
             Body::Row(row) => {
                 let place = self.tables.place(&self.source, batch, row.table)?;
@@ -232,6 +258,7 @@ impl Encoder {
                     |out| view.write_body(key, unchanged, out),
                 )?;
                 entry.counts.add(view.kind);
+                note(entry, &|| Touch::Row(RowId::of(&entry.text.name, key.text())));
                 self.figures.unchanged_values += unchanged_values;
                 self.counted_rows += 1;
             }
@@ -256,6 +283,7 @@ impl Encoder {
                     },
                 )?;
                 entry.counts.add(Kind::Truncate);
+                note(entry, &|| Touch::Emptied);
             }
             Body::Shape { table } => {
                 let place = self.tables.place(&self.source, batch, *table)?;
@@ -285,7 +313,8 @@ impl Encoder {
                     )?;
                     entry.counts.add(Kind::SchemaChange);
                 }
-                entry.shape = Some(Arc::clone(new));
+                note(entry, &|| Touch::Shaped(Arc::clone(&entry.text.table)));
+                entry.shape = Some(Arc::clone(&entry.text.table));
             }
             Body::Message { prefix, content } => {
                 let bytes = |range: &std::ops::Range<u32>| {
@@ -339,7 +368,7 @@ impl Encoder {
         figures.newest_committed_at = Some(figures.newest_committed_at.map_or(at, |newest| newest.max(at)));
     }
 
-    fn take_figures(&mut self) -> Encoded {
+    pub(super) fn take_figures(&mut self) -> Encoded {
         let mut figures = std::mem::take(&mut self.figures);
         self.tables.take_counts(&mut figures.counts);
         if self.messages > 0 {
@@ -354,7 +383,7 @@ impl Encoder {
         figures
     }
 
-    fn error(&self, batch: &Batch, change: &Change, fault: Fault) -> EncodeError {
+    pub(super) fn error(&self, batch: &Batch, change: &Change, fault: Fault) -> EncodeError {
         let identity = Identity {
             position: batch.transaction(change).map_or("?".into(), |transaction| transaction.position.clone()),
             ordinal: change.ordinal,
@@ -402,27 +431,36 @@ fn behind<'a>(transaction: &'a Transaction, change: &Change) -> Option<(&'a str,
 }
 
 /// What an event is made of beside its body.
-struct Event<'a> {
-    event_type: &'a EventType,
+pub(super) struct Event<'a> {
+    pub(super) event_type: &'a EventType,
     /// Attributes that are left out when empty, as CloudEvents wants it.
-    subject: &'a [u8],
-    partitionkey: &'a [u8],
+    pub(super) subject: &'a [u8],
+    pub(super) partitionkey: &'a [u8],
     /// The start of the block `source`.
-    origin: &'a [u8],
-    snapshot: bool,
+    pub(super) origin: &'a [u8],
+    pub(super) snapshot: bool,
 }
 
-/// A change in its transaction.
-struct Frame<'a> {
-    source: &'a SourceText,
-    text: &'a TransactionText,
-    transaction: &'a Transaction,
-    change: &'a Change,
+/// An event's place.
+pub(super) struct Frame<'a> {
+    pub(super) source: &'a SourceText,
+    pub(super) text: &'a TransactionText,
+    pub(super) ordinal: u64,
+    pub(super) part: u32,
+    pub(super) behind: Behind<'a>,
+}
+
+/// What an event stands behind.
+pub(super) enum Behind<'a> {
+    /// A change in its transaction.
+    Change(&'a Transaction, &'a Change),
+    /// So many rows of a backfill's task, the last of them at `cursor`.
+    Read { read: &'a ReadPlace<'a>, rows: u64, cursor: &'a [u8] },
 }
 
 impl Frame<'_> {
     /// Appends one event, or nothing. Returns what `body` does, which writes up to the block `source`.
-    fn append(
+    pub(super) fn append(
         &self,
         max_payload: usize,
         out: &mut Events,
@@ -470,27 +508,34 @@ impl Frame<'_> {
     }
 
     fn write_headers(&self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        let (log, within) = behind(self.transaction, self.change)
-            .ok_or(Fault::Malformed("a transaction's last change is there but not its end"))?;
         out.extend_from_slice(self.source.envelope.headers);
         if let Attributes::Headers(dress) = &self.source.envelope.attributes {
             self.write_attributes(dress, event, out);
         }
-        out.extend_from_slice(&self.text.headers);
-        json::write_uint(self.change.ordinal, out);
-        if self.change.last {
-            out.extend_from_slice(b"\r\nFigvine-Tx-Last: true");
-        }
-        out.extend_from_slice(b"\r\n");
+        let (log, within) = match &self.behind {
+            Behind::Change(transaction, change) => {
+                out.extend_from_slice(&self.text.headers);
+                json::write_uint(self.ordinal, out);
+                let tail: &[u8] = if change.last { b"\r\nFigvine-Tx-Last: true\r\n" } else { b"\r\n" };
+                out.extend_from_slice(tail);
+                behind(transaction, change)
+                    .ok_or(Fault::Malformed("a transaction's last change is there but not its end"))?
+            }
+            // No transaction made it.
+            Behind::Read { read, .. } => (&*read.position.log, read.position.within),
+        };
         out.extend_from_slice(checkpoint::HEADER.as_bytes());
         out.extend_from_slice(b": ");
         checkpoint::write(&self.source.writer, log, within, out);
+        if let Behind::Read { read, rows, cursor } = &self.behind {
+            checkpoint::write_read(read.task, *rows, cursor, out);
+        }
         out.extend_from_slice(b"\r\n");
         Ok(())
     }
 
     fn write_attributes(&self, dress: &Dress, event: &Event<'_>, out: &mut Vec<u8>) {
-        let Change { ordinal, part, .. } = *self.change;
+        let Self { ordinal, part, .. } = *self;
         out.extend_from_slice(&self.text.id);
         json::write_uint(ordinal, out);
         out.push(b'.');
@@ -516,25 +561,25 @@ impl Frame<'_> {
 
 /// The tables seen in this session, by name.
 #[derive(Default)]
-struct Tables {
+pub(super) struct Tables {
     entries: Vec<Entry>,
     by_name: HashMap<Box<str>, HashMap<Box<str>, usize>>,
     /// Where the tables of the current batch stand in `entries`, as far as they were needed.
     places: Vec<Option<usize>>,
 }
 
-struct Entry {
-    text: TableText,
+pub(super) struct Entry {
+    pub(super) text: TableText,
     /// The shape last told.
     shape: Option<Arc<Table>>,
-    counts: Counts,
+    pub(super) counts: Counts,
 }
 
 #[derive(Default)]
-struct Counts([u64; Kind::ALL.len()]);
+pub(super) struct Counts([u64; Kind::ALL.len()]);
 
 impl Counts {
-    fn add(&mut self, kind: Kind) {
+    pub(super) fn add(&mut self, kind: Kind) {
         if let Some(count) = self.0.get_mut(kind as usize) {
             *count += 1;
         }
@@ -542,13 +587,13 @@ impl Counts {
 }
 
 impl Tables {
-    fn begin(&mut self, batch: &Batch) {
+    pub(super) fn begin(&mut self, batch: &Batch) {
         self.places.clear();
         self.places.resize(batch.tables.len(), None);
     }
 
     /// Where a table of the batch stands, with its text made for the very shape that the batch has.
-    fn place(&mut self, source: &SourceText, batch: &Batch, index: u32) -> Result<usize, Fault> {
+    pub(super) fn place(&mut self, source: &SourceText, batch: &Batch, index: u32) -> Result<usize, Fault> {
         let missing = Fault::Malformed("a change names a table that is not there");
         let Some(table) = batch.table(index) else { return Err(missing) };
         let known = self.places.get(index as usize).copied().flatten();
@@ -580,7 +625,7 @@ impl Tables {
         place
     }
 
-    fn entry(&mut self, place: usize) -> Result<&mut Entry, Fault> {
+    pub(super) fn entry(&mut self, place: usize) -> Result<&mut Entry, Fault> {
         self.entries.get_mut(place).ok_or(Fault::Malformed("a change names a table that is not there"))
     }
 

@@ -1,12 +1,14 @@
 //! Text made once and used for many events: per source, per table, per transaction.
 
 use std::num::NonZeroU16;
+use std::ops::Range;
 use std::sync::Arc;
 
 use figvine_change::{Engine, Table, Transaction, json};
 
 use super::envelope::{Dress, Envelope};
 use super::number::write_timestamp;
+use super::read::ReadPlace;
 use super::subject::{TableSubject, Template};
 use super::{Settings, TemplateError};
 use crate::checkpoint::Writer;
@@ -226,18 +228,36 @@ impl TransactionText {
         super::cloudevents::write_header_value(transaction.id.as_bytes(), &mut self.headers);
         self.headers.extend_from_slice(b"\r\nFigvine-Tx-Index: ");
 
-        let Some(dress) = envelope.dress() else { return Ok(()) };
+        self.attributes(envelope, &transaction.position, &transaction.sequence, committed_at..committed_to);
+        self.sequence.push(b'-');
+        Ok(())
+    }
+
+    /// Writes it for rows of a backfill: no transaction made them. They sort behind the transaction before.
+    pub(super) fn load_read(&mut self, envelope: &Envelope, place: &ReadPlace<'_>) {
+        self.origin.clear();
+        json::write_escaped(&place.position.log, &mut self.origin);
+        self.origin.extend_from_slice(b"\",\"transaction\":null,\"committed_at\":\"");
+        let read_at = self.origin.len();
+        write_timestamp(place.read_at, &mut self.origin);
+        let read_to = self.origin.len();
+        self.origin.extend_from_slice(b"\",\"snapshot\":");
+        self.attributes(envelope, place.task, place.sequence, read_at..read_to);
+        self.sequence.extend_from_slice(b"-r");
+    }
+
+    /// The attributes, where the envelope has them; `time` stands in the block `source`.
+    fn attributes(&mut self, envelope: &Envelope, id: &str, sequence: &str, time: Range<usize>) {
+        let Some(dress) = envelope.dress() else { return };
         self.id.clear();
         self.id.extend_from_slice(dress.id);
-        (dress.escape)(transaction.position.as_bytes(), &mut self.id);
+        (dress.escape)(id.as_bytes(), &mut self.id);
         self.id.push(b'/');
         self.time.clear();
         self.time.extend_from_slice(dress.time);
-        self.time.extend_from_slice(self.origin.get(committed_at..committed_to).unwrap_or_default());
+        self.time.extend_from_slice(self.origin.get(time).unwrap_or_default());
         self.sequence.clear();
         self.sequence.extend_from_slice(dress.sequence);
-        (dress.escape)(transaction.sequence.as_bytes(), &mut self.sequence);
-        self.sequence.push(b'-');
-        Ok(())
+        (dress.escape)(sequence.as_bytes(), &mut self.sequence);
     }
 }

@@ -2,6 +2,7 @@
 
 use figvine_change::{Consequence, SourceError, SourceErrorKind};
 
+use crate::backfill::ShelfError;
 use crate::event::{EncodeError, TemplateError};
 use crate::nats::NatsError;
 use crate::stream::keeper::KeepError;
@@ -25,6 +26,9 @@ pub enum PipelineError {
     /// The checkpoint beside the stream.
     #[error(transparent)]
     Keep(#[from] KeepError),
+    /// What is backfilled.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
     /// The chain.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -63,7 +67,9 @@ impl PipelineError {
             Self::Source(error) => error.kind.consequence(),
             Self::Nats(error) => transient_if(error.kind.is_transient()),
             Self::Stream(error) => transient_if(error.is_transient()),
-            Self::Broker(BrokerError::Away { .. } | BrokerError::NoStream) | Self::Keep(_) => Consequence::Transient,
+            Self::Broker(BrokerError::Away { .. } | BrokerError::NoStream) | Self::Keep(_) | Self::Shelf(_) => {
+                Consequence::Transient
+            }
             Self::Broker(BrokerError::Refused { .. }) => Consequence::Fatal,
             Self::Encode(_) => Consequence::Poison,
             Self::Chain(_)
@@ -86,7 +92,7 @@ impl PipelineError {
                 SourceErrorKind::Invalid => 3,
                 SourceErrorKind::Undecodable => 1,
             },
-            Self::Nats(_) | Self::Stream(_) | Self::Broker(_) | Self::Keep(_) => 7,
+            Self::Nats(_) | Self::Stream(_) | Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) => 7,
             Self::Chain(error) => match error {
                 ChainError::StreamLost { .. } | ChainError::LostAcknowledged { .. } | ChainError::TailGone { .. } => 8,
                 ChainError::Fenced { .. } | ChainError::Displaced { .. } => 9,
@@ -109,6 +115,7 @@ impl PipelineError {
             Self::Stream(error) => error.code(),
             Self::Broker(_) => "FV-2202",
             Self::Keep(_) => "FV-2203",
+            Self::Shelf(_) => "FV-2208",
             Self::Chain(error) => match error {
                 ChainError::StreamLost { .. } => "FV-2301",
                 ChainError::LostAcknowledged { .. } => "FV-2302",
@@ -135,7 +142,7 @@ impl PipelineError {
             Self::Source(error) => error.hint.clone(),
             Self::Nats(_) => Some("Check `nats.url`, and that the server runs.".into()),
             Self::Stream(error) => Some(error.hint().into()),
-            Self::Broker(_) | Self::Keep(_) => Some("Look at the nats server's log.".into()),
+            Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) => Some("Look at the nats server's log.".into()),
             Self::Chain(error) => Some(error.hint().into()),
             Self::Encode(EncodeError::TooLarge { .. }) => Some(
                 "Raise `max_payload` of the nats server. Nothing was skipped: the source's log is kept from there."

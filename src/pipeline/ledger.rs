@@ -77,6 +77,11 @@ impl Ledger {
         self.tell(&open);
     }
 
+    /// The sequence of the last event read: what the stream will end at.
+    pub(super) fn assigned(&self) -> u64 {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).sequence
+    }
+
     /// Follows what is stored until the chain ends.
     pub(super) async fn follow(&self, mut stored: watch::Receiver<Stored>) {
         loop {

@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
 use super::{Pipeline, PipelineError, Until};
+use crate::backfill::{self, Desk, Initial, Runner, Shelf, marks_behind};
 use crate::checkpoint::Writer;
 use crate::event::{Encoder, Events};
 use crate::stream::keeper::{Keeper, Key};
 use crate::stream::wire::CHAIN_BYTES;
-use crate::stream::{Broker, ChainError, JetStream, OnLoss, Publisher, Stored, ensure, resume};
+use crate::stream::{Broker, ChainError, JetStream, OnLoss, Publisher, Settings, Stored, ensure, resume};
 use crate::telemetry::{Phase, SourceTelemetry, seconds_since};
 
 /// Batches that wait for the chain. Its window holds thousands of events more.
@@ -73,7 +74,8 @@ async fn begin<C: Connector>(
     let witness = Keeper::new(key.clone(), stream, setup.stream_id.clone());
     let mut keeper = Keeper::new(key, stream, setup.stream_id.clone());
     let kept = keeper.read().await?;
-    let mut broker = JetStream::new(nats.clone(), context, stream.name.as_str());
+    let shelf = Shelf::open(&context, stream).await?;
+    let mut broker = JetStream::new(nats.clone(), context.clone(), stream.name.as_str());
     let tail = broker.tail().await?;
     let resumed = resume(&tail, kept.as_ref(), stream)?;
 
@@ -88,7 +90,20 @@ async fn begin<C: Connector>(
     let (durable, released) = Durable::channel();
     let is_first = resumed.from.is_none();
     let source = connector.open(resumed.from, released).await?;
+    // The source is ours from here on, and so are its backfills.
+    recall(&pipeline.desk, &shelf, &context, stream, (&setup.stream_id, tail.last_seq)).await?;
+    let tables = connector.tables().await;
+    match tables {
+        Ok(tables) => pipeline.desk.learn(tables),
+        Err(error) if is_first && pipeline.desk.settings().initial == Initial::Backfill => return Err(error.into()),
+        Err(error) => tracing::warn!(code = error.code, %error, "the captured tables cannot be listed"),
+    }
     if is_first {
+        if pipeline.desk.settings().initial == Initial::Backfill {
+            pipeline.desk.begin_initial();
+        }
+        // Before the first position: a start behind it is none of the first any more.
+        shelf.write(&pipeline.desk.book()).await?;
         // Before anything is read: from here on it is known that there was a beginning, and where.
         keeper.set(tail.last_seq, source.started_at()).await?;
     }
@@ -102,7 +117,7 @@ async fn begin<C: Connector>(
         source = %events.source, stream = %stream.name, sequence = tail.last_seq, position = %source.started_at(),
         "streaming"
     );
-    let stored = Stored { sequence: tail.last_seq, position: Some(source.started_at().clone()) };
+    let stored = Stored { sequence: tail.last_seq, position: Some(source.started_at().clone()), reads: None };
     Ok(Begun {
         encoder,
         publisher: Publisher::new(broker, stream, writer, &tail, Arc::clone(telemetry)),
@@ -113,6 +128,40 @@ async fn begin<C: Connector>(
         durable,
         source,
     })
+}
+
+/// Brings the book of the backfills to what the stream holds.
+async fn recall(
+    desk: &Desk,
+    shelf: &Shelf,
+    context: &jetstream::Context,
+    stream: &Settings,
+    (stream_id, last_seq): (&str, u64),
+) -> Result<(), PipelineError> {
+    let mut book = if desk.is_active() { desk.book() } else { shelf.read().await? };
+    let is_other = book.stream_id.as_deref().is_some_and(|id| *id != *stream_id) || book.sequence > last_seq;
+    if is_other && book.is_busy() {
+        tracing::warn!(stream = %stream.name, "the stream lost rows of backfills: their tables are read again");
+    }
+    if is_other {
+        book.restart();
+    }
+    let marks = match book.is_busy() {
+        true => marks_behind(context, &stream.name, book.sequence, last_seq).await?,
+        false => Vec::new(),
+    };
+    desk.change(|now| {
+        if !desk.is_active() {
+            *now = book;
+        } else if is_other {
+            now.restart();
+        }
+        now.stream_id = Some(stream_id.into());
+        now.sequence = last_seq;
+        marks.iter().for_each(|mark| now.advance(mark));
+    });
+    desk.activate();
+    Ok(())
 }
 
 impl<S: Source> Begun<S> {
@@ -128,8 +177,13 @@ impl<S: Source> Begun<S> {
         let ledger = Arc::new(ledger);
         let following = (Arc::clone(&ledger), stored.subscribe());
         let kept = stored.subscribe();
+        let seen = stored.subscribe();
 
         let mut beside = JoinSet::new();
+        let (care, spared) = watch::channel(None);
+        let (connector, desk) = (&pipeline.connector, &pipeline.desk);
+        beside.spawn(backfill::tables(Arc::clone(connector), Arc::clone(desk)));
+        beside.spawn(backfill::load(Arc::clone(connector), Arc::clone(desk), care));
         beside.spawn(watch_retention(Arc::clone(&pipeline.connector), Arc::clone(&pipeline.telemetry)));
         let mut chain = JoinSet::new();
         chain.spawn(async move { publisher.run(events, stored).await });
@@ -137,8 +191,9 @@ impl<S: Source> Begun<S> {
         behind.spawn(keeper.run(kept, durable));
         behind.spawn(async move { following.0.follow(following.1).await });
 
+        let runner = Runner::new(Arc::clone(connector), Arc::clone(desk), spared);
         let reader = Reader { pipeline, ledger: &ledger, goal: goal.as_ref(), stop };
-        let read = reader.run(&mut source, &mut encoder, sender).await;
+        let read = reader.run(&mut source, &mut encoder, runner, seen, sender).await;
         // From here on nothing is read. The chain ends when all is stored, the keeper when the chain ends.
         let chained = chain.join_next().await;
         while behind.join_next().await.is_some() {}
@@ -167,46 +222,82 @@ struct Reader<'a, C> {
     stop: &'a CancellationToken,
 }
 
-impl<C: Connector> Reader<'_, C> {
+impl<C: Connector + 'static> Reader<'_, C> {
     /// Until the goal, the end, or a failure. Dropping `sender` tells the chain that no more comes.
     async fn run(
         &self,
         source: &mut C::Source,
         encoder: &mut Encoder,
+        mut runner: Runner<C>,
+        mut stored: watch::Receiver<Stored>,
         sender: mpsc::Sender<Events>,
     ) -> Result<(), PipelineError> {
-        if self.is_there(Some(source.started_at())) {
-            return Ok(());
-        }
+        let mut reached = source.started_at().clone();
         let mut size = 0;
         loop {
+            if self.is_there(Some(&reached)) && !runner.has_work() {
+                return Ok(());
+            }
             let batch = tokio::select! {
                 biased;
                 // The end first: whoever stops wants no more rows.
                 () = self.stop.cancelled() => return Ok(()),
                 // Then a chain that is gone: what is read cannot go anywhere.
                 () = sender.closed() => return Ok(()),
+                // The log before existing rows: these wait for it, not it for them.
                 batch = source.next() => match batch? {
-                    Some(batch) => batch,
+                    Some(batch) => Some(batch),
                     None => return Err(ended(&self.pipeline.events.source)),
                 },
+                Ok(()) = stored.changed() => {
+                    let now = stored.borrow_and_update();
+                    runner.stored(now.sequence, now.reads.as_deref());
+                    None
+                }
+                () = runner.step(encoder) => None,
+            };
+            let Some(batch) = batch else {
+                if !self.rows(&mut runner, encoder, &reached, &stored, &sender).await {
+                    return Ok(());
+                }
+                continue;
             };
             self.note(&batch);
             // As large as the last one was: batches of a busy source are alike.
             let mut events = Events { bytes: Vec::with_capacity(size), ..Events::default() };
             let encoded = encoder.encode(&batch, &mut events);
             size = events.bytes.len();
-            let end = events.end.clone();
+            if let Some(end) = &events.end {
+                reached.clone_from(end);
+            }
             // On a change that has no event those before it still go.
             let outcome = encoded.map(|encoded| self.ledger.read(encoded));
             if sender.send(events).await.is_err() {
                 return Ok(());
             }
             outcome?;
-            if self.is_there(end.as_ref()) {
+            runner.pass(&batch, encoder.take_touched());
+            // One slice behind each batch, however many there are: a busy log does not starve a backfill.
+            if !self.rows(&mut runner, encoder, &reached, &stored, &sender).await {
                 return Ok(());
             }
         }
+    }
+
+    /// Hands existing rows on, where some may go; whether the chain is still there.
+    async fn rows(
+        &self,
+        runner: &mut Runner<C>,
+        encoder: &mut Encoder,
+        reached: &Position,
+        stored: &watch::Receiver<Stored>,
+        sender: &mpsc::Sender<Events>,
+    ) -> bool {
+        let assigned = self.ledger.assigned();
+        let in_flight = assigned.saturating_sub(stored.borrow().sequence);
+        let Some(slice) = runner.slice(encoder, reached, (in_flight, assigned)) else { return true };
+        self.ledger.read(slice.encoded);
+        sender.send(slice.events).await.is_ok()
     }
 
     fn is_there(&self, reached: Option<&Position>) -> bool {

@@ -517,7 +517,7 @@ mod tests {
     fn window() -> Window {
         let mut window = Window::new(10, Limits { messages: 10, bytes: 1000 });
         let at = crate::event::EventAt { subject: 0, headers: 1, body: 1, end: 2 };
-        window.push(Events { bytes: b"s1s2s3".to_vec(), list: vec![at; 3], end: None });
+        window.push(Events { bytes: b"s1s2s3".to_vec(), list: vec![at; 3], end: None, reads: None });
         let mut out = BytesMut::new();
         for _ in 0..3 {
             window.send("i", None, 1000, &mut out).expect("small");

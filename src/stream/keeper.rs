@@ -354,7 +354,7 @@ mod tests {
     }
 
     fn at(sequence: u64) -> Stored {
-        Stored { sequence, position: Some(Position::between(format!("p{sequence}"))) }
+        Stored { sequence, position: Some(Position::between(format!("p{sequence}"))), reads: None }
     }
 
     struct Running {

@@ -9,6 +9,7 @@
 //! frame of an old session cannot do harm.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 use super::Stored;
 use super::wire::{self, Chained, Event};
+use crate::checkpoint::ReadMark;
 use crate::event::Events;
 
 /// How much may be in flight.
@@ -48,6 +50,8 @@ pub(super) struct Window {
     /// Bytes of events sent, and known to be stored, in this session.
     bytes_sent: u64,
     bytes_acked: u64,
+    /// How far backfills are in what is stored.
+    reads: Option<Arc<[ReadMark]>>,
 }
 
 #[derive(Debug)]
@@ -95,6 +99,7 @@ impl Window {
             asked: VecDeque::new(),
             bytes_sent: 0,
             bytes_acked: 0,
+            reads: None,
         }
     }
 
@@ -146,6 +151,7 @@ impl Window {
             // Nothing but progress: it joins the batch before, so that an idle source takes no memory.
             if events.end.is_some() {
                 back.events.end = events.end;
+                back.events.reads = events.reads.or(back.events.reads.take());
             }
             return None;
         }
@@ -217,11 +223,13 @@ impl Window {
                 (0, _) => (0, 0),
                 (batch, event) => (batch - 1, event),
             };
-            if let Some(end) = front.events.end.clone() {
-                sequence = front.last();
+            let last = front.last();
+            if let Some(end) = front.events.end {
+                sequence = last;
                 position = Some(end);
+                self.reads = front.events.reads.or(self.reads.take());
             }
         }
-        position.map(|position| Stored { sequence, position: Some(position) })
+        position.map(|position| Stored { sequence, position: Some(position), reads: self.reads.clone() })
     }
 }

@@ -362,7 +362,7 @@ mod tests {
     fn a_frame_counts_its_headers_and_its_bytes() {
         let bytes = b"cdc.shop.aA: b\r\n{}".to_vec();
         let list = vec![EventAt { subject: 0, headers: 10, body: 16, end: 18 }];
-        let events = Events { bytes, list, end: None };
+        let events = Events { bytes, list, end: None, reads: None };
         let event = Event::of(&events, 0).expect("one");
         let mut out = BytesMut::new();
         let size = publish(&event, Chained { expected: 41, stream: None, inbox: Some("_INBOX.x") }, &mut out);

@@ -114,7 +114,7 @@ async fn run(scenario: Scenario, seed: u64) -> Result<(), String> {
     let publisher = Publisher::new(broker.clone(), &settings, writer("us"), &tail, telemetry.source("s"));
 
     let (sender, receiver) = mpsc::channel(4);
-    let (stored, mut watching) = watch::channel(Stored { sequence: base, position: None });
+    let (stored, mut watching) = watch::channel(Stored { sequence: base, position: None, reads: None });
     let total = 40 + random.below(160);
     let mut batches = Vec::new();
     let (mut next, mut progress) = (1, 0);

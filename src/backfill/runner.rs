@@ -1,0 +1,552 @@
+//! Reads chunks ahead, and hands their rows on in slices between the log's transactions.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use figvine_change::{Chunk, ChunkReader, ChunkRequest, Connector, Consequence, Cursor, Position, SourceError};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::book::{JobState, TaskState};
+use super::pace::{Pace, SLICE_ROWS};
+use super::window::{ReadId, Window};
+use super::{Desk, shelf};
+use crate::checkpoint::ReadMark;
+use crate::event::{Encoded, Encoder, Events, ReadOutcome, ReadPlace, Rows, Touched};
+
+/// Chunks of a table that are there or being read.
+const AHEAD: usize = 2;
+/// Rows of a table's first chunk; later ones are as large as the time allows that one may take.
+const FIRST_ROWS: u32 = 1000;
+const ROWS_MIN: u32 = 100;
+const ROWS_MAX: u32 = 20_000;
+/// Bytes of a chunk.
+const CHUNK_BYTES: usize = 4 << 20;
+/// Bytes of a slice.
+const SLICE_BYTES: usize = 256 << 10;
+/// Events on their way to the stream, beyond which no row is added: while the log is quiet, and while it is not.
+const IN_FLIGHT_QUIET: u64 = 6000;
+const IN_FLIGHT_BUSY: u64 = 384;
+/// How long after a change the log counts as busy.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+/// Pauses before a chunk is tried again.
+const RETRY_MIN: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Rows to be passed on.
+#[derive(Debug)]
+pub struct Slice {
+    /// Their events.
+    pub events: Events,
+    /// Figures.
+    pub encoded: Encoded,
+}
+
+/// Works through the tasks of a desk, for one session of one source.
+pub struct Runner<C: Connector> {
+    connector: Arc<C>,
+    desk: Arc<Desk>,
+    changes: watch::Receiver<u64>,
+    /// Why the source is to be spared just now.
+    care: watch::Receiver<Option<String>>,
+    window: Window,
+    lanes: Vec<Lane<C::Reader>>,
+    reads: JoinSet<Finished<C::Reader>>,
+    paces: HashMap<Box<str>, Pace>,
+    /// How far each task is that rows of this session belong to.
+    marks: Vec<ReadMark>,
+    /// Tasks of which nothing is left, each with the message behind which all of it is stored.
+    finishing: Vec<(String, u64)>,
+    last_sequence: Option<Box<str>>,
+    last_change: Option<Instant>,
+    next_lane: usize,
+    watched: HashSet<Arc<str>>,
+    /// The lanes may not be in step with the book.
+    is_unarranged: bool,
+    /// A slice may be there: something happened since the last was looked for.
+    again: bool,
+    wake_at: Option<Instant>,
+}
+
+/// One table that is being read.
+struct Lane<R> {
+    task: String,
+    job: Box<str>,
+    table: Arc<str>,
+    request: ChunkRequest,
+    chunk_rows: u32,
+    /// A connection that is not reading just now.
+    reader: Option<R>,
+    reading: Option<ReadId>,
+    ready: VecDeque<Ready>,
+    /// Rows up to the end of what was read.
+    rows_read: u64,
+    /// The last chunk was read.
+    is_read: bool,
+    retry_at: Option<Instant>,
+    retry_pause: Duration,
+}
+
+/// A chunk in the window.
+struct Ready {
+    id: ReadId,
+    /// The next of its rows.
+    next: usize,
+    /// Rows of the task before its first.
+    before: u64,
+}
+
+/// A chunk that was read, or could not be.
+struct Finished<R> {
+    task: String,
+    id: ReadId,
+    outcome: Result<(R, Chunk), SourceError>,
+    took: Duration,
+}
+
+/// What may be done with a lane's first chunk.
+enum Turn {
+    /// Rows may go.
+    Go,
+    /// It is over: nothing is left of it.
+    Over,
+    /// It is to be read again.
+    Void,
+    /// Not now, for this reason.
+    Wait(Option<&'static str>),
+}
+
+impl<C: Connector + 'static> Runner<C> {
+    /// Goes on where the desk's book says.
+    #[must_use]
+    pub fn new(connector: Arc<C>, desk: Arc<Desk>, care: watch::Receiver<Option<String>>) -> Self {
+        Self {
+            connector,
+            changes: desk.changes(),
+            desk,
+            care,
+            window: Window::default(),
+            lanes: Vec::new(),
+            reads: JoinSet::new(),
+            paces: HashMap::new(),
+            marks: Vec::new(),
+            finishing: Vec::new(),
+            last_sequence: None,
+            last_change: None,
+            next_lane: 0,
+            watched: HashSet::new(),
+            is_unarranged: true,
+            again: true,
+            wake_at: None,
+        }
+    }
+
+    /// Whether a backfill goes on.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        let is_open = |state| matches!(state, TaskState::Waiting | TaskState::Running);
+        let book = self.desk.book();
+        !self.finishing.is_empty()
+            || book.open_tasks().any(|(job, _, task)| job.state == JobState::Running && is_open(task.state))
+    }
+
+    /// Takes in what of the log was passed on.
+    pub fn pass(&mut self, batch: &figvine_change::Batch, touched: Vec<Touched>) {
+        if let Some(last) = batch.transactions.last() {
+            self.last_sequence = Some(last.sequence.clone());
+        }
+        if !batch.changes.is_empty() {
+            self.last_change = Some(Instant::now());
+        }
+        self.window.pass(batch, touched);
+        if self.window.is_full() {
+            tracing::debug!("the log moves too fast for the chunks that were read: they are read again");
+            self.window.clear();
+            for at in 0..self.lanes.len() {
+                self.reset(at);
+            }
+        }
+        self.again = true;
+    }
+
+    /// Takes in how far the stream is.
+    pub fn stored(&mut self, sequence: u64, reads: Option<&[ReadMark]>) {
+        self.desk.stored(sequence, reads);
+        let marks = &mut self.marks;
+        let desk = &self.desk;
+        self.finishing.retain(|(task, behind)| {
+            if *behind > sequence {
+                return true;
+            }
+            desk.change(|book| {
+                if let Some(mark) = marks.iter().find(|mark| *mark.task == **task) {
+                    book.advance(mark);
+                }
+                if let Some(task) = book.task_mut(task) {
+                    task.state = TaskState::Done;
+                }
+            });
+            marks.retain(|mark| *mark.task != **task);
+            false
+        });
+        self.again = true;
+    }
+
+    /// Begins what is to be read, and waits until a slice may be there. Cancel-safe.
+    pub async fn step(&mut self, encoder: &mut Encoder) {
+        if self.is_unarranged || self.changes.has_changed().unwrap_or(false) {
+            self.is_unarranged = false;
+            self.changes.mark_unchanged();
+            self.arrange(encoder);
+        }
+        self.begin_reads();
+        if std::mem::take(&mut self.again) {
+            return;
+        }
+        let wake_at = self.wake_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+        tokio::select! {
+            biased;
+            Some(finished) = self.reads.join_next() => if let Ok(finished) = finished { self.finished(finished) },
+            _ = self.changes.changed() => {}
+            Ok(()) = self.care.changed() => {}
+            () = sleep_until(wake_at) => {}
+        }
+        self.again = true;
+    }
+
+    /// Brings the lanes in step with the book.
+    fn arrange(&mut self, encoder: &mut Encoder) {
+        let book = self.desk.book();
+        let goes_on = |name: &str| {
+            book.task(name)
+                .is_some_and(|(job, task)| job.state == JobState::Running && task.state == TaskState::Running)
+        };
+        for lane in std::mem::take(&mut self.lanes) {
+            if goes_on(&lane.task) {
+                self.lanes.push(lane);
+            } else {
+                lane.ready.iter().map(|ready| ready.id).chain(lane.reading).for_each(|id| self.window.forget(id));
+                self.desk.waits(&lane.task, None);
+            }
+        }
+        for job in book.jobs.iter().filter(|job| job.state == JobState::Running) {
+            self.paces.entry(job.id.clone()).or_insert_with(|| Pace::new(job.settings)).set(job.settings);
+            let is_ours = |lane: &&Lane<_>| lane.job == job.id;
+            let mut free = (job.settings.parallel as usize).saturating_sub(self.lanes.iter().filter(is_ours).count());
+            for (index, task) in job.tables.iter().enumerate() {
+                let name = super::book::task_name(&job.id, index);
+                let is_open = matches!(task.state, TaskState::Waiting | TaskState::Running);
+                let is_here = self.lanes.iter().any(|lane| lane.task == name)
+                    || self.finishing.iter().any(|(finishing, _)| *finishing == name);
+                if free == 0 || !is_open || is_here {
+                    continue;
+                }
+                free -= 1;
+                if task.state == TaskState::Waiting {
+                    self.desk.change(|book| {
+                        if let Some(task) = book.task_mut(&name) {
+                            task.state = TaskState::Running;
+                        }
+                    });
+                }
+                let mark = self.marks.iter().find(|mark| *mark.task == *name);
+                let after = mark.map(|mark| mark.cursor.clone()).or_else(|| task.after());
+                self.lanes.push(Lane {
+                    table: task.qualified_name().into(),
+                    request: ChunkRequest {
+                        schema: task.schema.clone(),
+                        name: task.table.clone(),
+                        condition: job.condition.clone(),
+                        after,
+                        upto: task.to.as_deref().and_then(Cursor::parse),
+                        rows: FIRST_ROWS,
+                        bytes: CHUNK_BYTES,
+                    },
+                    rows_read: mark.map_or(task.rows, |mark| mark.rows),
+                    task: name,
+                    job: job.id.clone(),
+                    chunk_rows: FIRST_ROWS,
+                    reader: None,
+                    reading: None,
+                    ready: VecDeque::new(),
+                    is_read: false,
+                    retry_at: None,
+                    retry_pause: RETRY_MIN,
+                });
+            }
+        }
+        let tables: HashSet<_> = self.lanes.iter().map(|lane| Arc::clone(&lane.table)).collect();
+        if tables != self.watched {
+            encoder.watch(tables.clone());
+            self.watched = tables;
+        }
+    }
+
+    /// Begins to read whatever may be read now.
+    fn begin_reads(&mut self) {
+        let care = self.care.borrow().clone();
+        let now = Instant::now();
+        let mut wake_at: Option<Instant> = None;
+        for lane in &mut self.lanes {
+            if lane.reading.is_some() || lane.is_read || lane.ready.len() >= AHEAD {
+                continue;
+            }
+            if let Some(reason) = &care {
+                self.desk.waits(&lane.task, Some(reason));
+                continue;
+            }
+            if let Some(at) = lane.retry_at.filter(|at| *at > now) {
+                wake_at = Some(wake_at.map_or(at, |earlier| earlier.min(at)));
+                continue;
+            }
+            // Noted from here on; the snapshot is later, and so is a connection that is not there yet.
+            let id = self.window.begin();
+            lane.reading = Some(id);
+            let mut request = lane.request.clone();
+            request.rows = lane.chunk_rows;
+            let (task, reader, connector) = (lane.task.clone(), lane.reader.take(), Arc::clone(&self.connector));
+            self.reads.spawn(async move {
+                let began = Instant::now();
+                let outcome = Box::pin(async {
+                    let mut reader = match reader {
+                        Some(reader) => reader,
+                        None => connector.reader().await?,
+                    };
+                    let chunk = reader.read(&request).await?;
+                    Ok((reader, chunk))
+                });
+                Finished { task, id, outcome: outcome.await, took: began.elapsed() }
+            });
+        }
+        self.wake_at = wake_at;
+    }
+
+    fn finished(&mut self, finished: Finished<C::Reader>) {
+        let Finished { task, id, outcome, took } = finished;
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.task == task && lane.reading == Some(id)) else {
+            self.window.forget(id);
+            return;
+        };
+        lane.reading = None;
+        let (reader, chunk) = match outcome {
+            Ok(read) => read,
+            Err(error) => {
+                self.window.forget(id);
+                self.failed(&task, &error);
+                return;
+            }
+        };
+        lane.reader = Some(reader);
+        lane.retry_at = None;
+        lane.retry_pause = RETRY_MIN;
+        let rows = chunk.batch.changes.len();
+        lane.adapt(rows, took, self.desk.settings().chunk_time);
+        if let Some(last) = chunk.cursors.last()
+            && let Ok(text) = std::str::from_utf8(chunk.batch.bytes(last))
+        {
+            lane.request.after = Cursor::parse(text).or(lane.request.after.take());
+        }
+        lane.ready.push_back(Ready { id, next: 0, before: lane.rows_read });
+        lane.rows_read += rows as u64;
+        lane.is_read = chunk.is_last;
+        let table = Arc::clone(&lane.table);
+        self.window.arrive(id, table, chunk);
+    }
+
+    /// A chunk could not be read: it is tried again, or the task is given up until somebody says `resume`.
+    fn failed(&mut self, task: &str, error: &SourceError) {
+        let told = match &error.source {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        if error.kind.consequence() == Consequence::Transient {
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.task == task) {
+                lane.retry_at = Some(Instant::now() + lane.retry_pause);
+                lane.retry_pause = (lane.retry_pause * 2).min(RETRY_MAX);
+            }
+            tracing::warn!(task, code = error.code, "a chunk cannot be read just now: {told}");
+            self.desk.waits(task, Some(&told));
+        } else {
+            let hint = error.hint.as_deref().map(|hint| format!(". {hint}")).unwrap_or_default();
+            self.give_up(task, &format!("{told}{hint}"));
+        }
+    }
+
+    fn give_up(&mut self, task: &str, reason: &str) {
+        tracing::error!(task, "a table cannot be backfilled: {reason}");
+        self.desk.change(|book| {
+            if let Some(task) = book.task_mut(task) {
+                task.state = TaskState::Failed;
+                task.reason = Some(reason.to_owned());
+            }
+        });
+    }
+
+    /// Forgets what was read of a lane and not passed on, and its connection: it is read again.
+    fn reset(&mut self, at: usize) {
+        let Some(lane) = self.lanes.get_mut(at) else { return };
+        lane.ready.iter().map(|ready| ready.id).chain(lane.reading.take()).for_each(|id| self.window.forget(id));
+        lane.ready.clear();
+        lane.reader = None;
+        lane.is_read = false;
+        let mark = self.marks.iter().find(|mark| *mark.task == *lane.task);
+        let book = self.desk.book();
+        let stored = book.task(&lane.task).map(|(_, task)| (task.after(), task.rows));
+        let (after, rows) = match (mark, stored) {
+            (Some(mark), _) => (Some(mark.cursor.clone()), mark.rows),
+            (None, Some(stored)) => stored,
+            (None, None) => return,
+        };
+        lane.request.after = after;
+        lane.rows_read = rows;
+    }
+
+    /// The next rows that may go on behind `position`, between two transactions; `in_flight` events are on their way, the last
+    /// of them will be message `assigned`.
+    pub fn slice(
+        &mut self,
+        encoder: &mut Encoder,
+        position: &Position,
+        (in_flight, assigned): (u64, u64),
+    ) -> Option<Slice> {
+        if self.lanes.is_empty() || !shelf::is_between(position) {
+            return None;
+        }
+        let is_busy = self.last_change.is_some_and(|at| at.elapsed() < BUSY_FOR);
+        let room = if is_busy { IN_FLIGHT_BUSY } else { IN_FLIGHT_QUIET };
+        let has_room = in_flight < room;
+        for _ in 0..self.lanes.len() {
+            self.next_lane = (self.next_lane + 1) % self.lanes.len().max(1);
+            let at = self.next_lane;
+            match self.turn(at, has_room) {
+                Turn::Go => {
+                    if let Some(slice) = self.rows_of(at, encoder, position) {
+                        self.again = true;
+                        return Some(slice);
+                    }
+                }
+                Turn::Over => {
+                    let lane = self.lanes.remove(at);
+                    self.desk.waits(&lane.task, None);
+                    self.finishing.push((lane.task, assigned));
+                    (self.again, self.is_unarranged) = (true, true);
+                    if self.lanes.is_empty() {
+                        break;
+                    }
+                }
+                Turn::Void => {
+                    self.reset(at);
+                    self.again = true;
+                }
+                Turn::Wait(reason) => {
+                    if let Some((reason, lane)) = reason.zip(self.lanes.get(at)) {
+                        self.desk.waits(&lane.task, Some(reason));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn turn(&mut self, at: usize, has_room: bool) -> Turn {
+        let Some(lane) = self.lanes.get(at) else { return Turn::Wait(None) };
+        let Some(ready) = lane.ready.front() else {
+            return if lane.is_read { Turn::Over } else { Turn::Wait(None) };
+        };
+        let Some(waiting) = self.window.get(ready.id) else { return Turn::Void };
+        if waiting.is_void() {
+            return Turn::Void;
+        }
+        if !self.window.is_due(&waiting.chunk) {
+            return Turn::Wait(Some("the log has not come to the chunk's place yet"));
+        }
+        if self.care.borrow().is_some() {
+            return Turn::Wait(None);
+        }
+        if has_room { Turn::Go } else { Turn::Wait(Some("the stream takes no more just now")) }
+    }
+
+    /// Rows of a lane's first chunk; `None` where it held none that go, or the pace lets none go.
+    fn rows_of(&mut self, at: usize, encoder: &mut Encoder, position: &Position) -> Option<Slice> {
+        let lane = self.lanes.get_mut(at)?;
+        let ready = lane.ready.front_mut()?;
+        let waiting = self.window.get(ready.id)?;
+        let left = waiting.chunk.batch.changes.len() - ready.next;
+        let mut most = usize::try_from(SLICE_ROWS).unwrap_or(usize::MAX).min(left);
+        if left > 0
+            && let Some(pace) = self.paces.get_mut(&lane.job)
+        {
+            match pace.take(u32::try_from(most).unwrap_or(u32::MAX)) {
+                Ok(allowed) => most = most.min(allowed as usize),
+                Err(not_before) => {
+                    self.wake_at = Some(self.wake_at.map_or(not_before, |at| at.min(not_before)));
+                    self.desk.waits(&lane.task, Some("the rate that is set"));
+                    return None;
+                }
+            }
+        }
+        self.desk.waits(&lane.task, None);
+        let chunk = &waiting.chunk;
+        let place = ReadPlace {
+            task: &lane.task,
+            before: ready.before,
+            position,
+            sequence: self.last_sequence.as_deref().unwrap_or(&chunk.high),
+            read_at: chunk.read_at,
+        };
+        let rows = Rows { batch: &chunk.batch, cursors: &chunk.cursors };
+        let mut events = Events::default();
+        let is_stale = |row: &_| waiting.is_stale(row);
+        let limits = (most, SLICE_BYTES);
+        let ReadOutcome { next, encoded, fault } =
+            encoder.encode_rows(&rows, &place, ready.next, limits, is_stale, &mut events);
+        ready.next = next;
+        let passed = next.checked_sub(1).and_then(|last| chunk.cursors.get(last));
+        let cursor =
+            passed.and_then(|range| std::str::from_utf8(chunk.batch.bytes(range)).ok()).and_then(Cursor::parse);
+        if let Some(cursor) = cursor {
+            let mark = ReadMark { task: lane.task.as_str().into(), rows: ready.before + next as u64, cursor };
+            self.marks.retain(|other| other.task != mark.task);
+            self.marks.push(mark);
+        }
+        events.reads = Some(self.marks.as_slice().into());
+        if let Some(pace) = self.paces.get_mut(&lane.job) {
+            pace.sent(events.bytes.len());
+        }
+        let is_through = next >= chunk.batch.changes.len();
+        let (id, task) = (ready.id, lane.task.clone());
+        if is_through {
+            lane.ready.pop_front();
+            self.window.done(id);
+        }
+        if let Some(error) = fault {
+            let why = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+            self.give_up(&task, &format!("{error}{why}"));
+            let lane = self.lanes.remove(at);
+            lane.ready.iter().map(|ready| ready.id).chain(lane.reading).for_each(|id| self.window.forget(id));
+        }
+        Some(Slice { events, encoded })
+    }
+}
+
+/// About how many chunks a table is read in.
+pub(super) fn chunks_of(rows: u64, bytes: u64) -> u64 {
+    rows.div_ceil(ROWS_MAX.into()).max(bytes.div_ceil(CHUNK_BYTES as u64)).max(1)
+}
+
+impl<R> Lane<R> {
+    /// Fits the size of chunks to the time that one may take.
+    fn adapt(&mut self, rows: usize, took: Duration, wanted: Duration) {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        // A chunk cut short by its bytes, or the last, tells nothing of more rows.
+        if rows < self.chunk_rows / 2 {
+            return;
+        }
+        let ratio = wanted.as_secs_f64() / took.as_secs_f64().max(0.001);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between the bounds behind it")]
+        let fit = (f64::from(self.chunk_rows) * ratio.clamp(0.5, 2.0)) as u32;
+        self.chunk_rows = fit.clamp(ROWS_MIN, ROWS_MAX);
+    }
+}

@@ -1,0 +1,127 @@
+//! Events of existing rows, out of a backfill's chunks.
+
+use std::ops::Range;
+
+use figvine_change::{Batch, Body, Change, Position};
+
+use super::body::RowView;
+use super::encode::{Behind, EncodeError, Encoded, Encoder, Event, Frame};
+use super::identity::partition;
+use super::texts::Kind;
+use super::touch::RowId;
+use super::{Events, body::Fault};
+
+/// The rows of a chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// Changes with [`figvine_change::Op::Read`].
+    pub batch: &'a Batch,
+    /// Each row's cursor: ranges of the batch's data.
+    pub cursors: &'a [Range<u32>],
+}
+
+/// Where rows are passed on.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadPlace<'a> {
+    /// The task that they belong to; with the number of the row it is the event's identity.
+    pub task: &'a str,
+    /// Rows of the task before the first of the chunk.
+    pub before: u64,
+    /// Where the log goes on behind what was passed on; between transactions.
+    pub position: &'a Position,
+    /// The `sequence` of the last transaction before.
+    pub sequence: &'a str,
+    /// When the rows were read, in microseconds since 1970, UTC.
+    pub read_at: i64,
+}
+
+/// How far rows were encoded.
+#[derive(Debug)]
+pub struct ReadOutcome {
+    /// The first row that was not.
+    pub next: usize,
+    /// Figures.
+    pub encoded: Encoded,
+    /// Why the row at `next` has no event.
+    pub fault: Option<EncodeError>,
+}
+
+impl Encoder {
+    /// Appends events of a chunk's rows from `from` on, until `out` holds `most` events or `most_bytes` bytes. Rows that
+    /// `is_stale` says of are left out. A row that has no event ends it. `out` ends at the place's position.
+    pub fn encode_rows(
+        &mut self,
+        rows: &Rows<'_>,
+        place: &ReadPlace<'_>,
+        from: usize,
+        (most, most_bytes): (usize, usize),
+        mut is_stale: impl FnMut(&RowId) -> bool,
+        out: &mut Events,
+    ) -> ReadOutcome {
+        self.tables.begin(rows.batch);
+        self.transaction.load_read(self.source.envelope, place);
+        let mut next = from;
+        let mut fault = None;
+        while let Some(change) = rows.batch.changes.get(next) {
+            if out.list.len() >= most || out.bytes.len() >= most_bytes {
+                break;
+            }
+            if let Err(found) = self.existing_row(rows, place, next, change, &mut is_stale, out) {
+                fault = Some(self.error(rows.batch, change, found));
+                break;
+            }
+            next += 1;
+        }
+        out.end = Some(place.position.clone());
+        ReadOutcome { next, encoded: self.take_figures(), fault }
+    }
+
+    fn existing_row(
+        &mut self,
+        rows: &Rows<'_>,
+        read: &ReadPlace<'_>,
+        index: usize,
+        change: &Change,
+        is_stale: &mut impl FnMut(&RowId) -> bool,
+        out: &mut Events,
+    ) -> Result<(), Fault> {
+        let Body::Row(row) = &change.body else {
+            return Err(Fault::Malformed("a chunk holds something else than rows"));
+        };
+        let place = self.tables.place(&self.source, rows.batch, row.table)?;
+        let entry = self.tables.entry(place)?;
+        let view = RowView::new(rows.batch, &entry.text, row)?;
+        let key = &mut self.scratch.key;
+        view.write_key(key)?;
+        if is_stale(&RowId::of(&entry.text.name, key.text())) {
+            return Ok(());
+        }
+        let cursor = rows.cursors.get(index).ok_or(Fault::Malformed("a row has no cursor"))?;
+        let number = read.before + index as u64 + 1;
+        let frame = Frame {
+            source: &self.source,
+            text: &self.transaction,
+            ordinal: number,
+            part: 0,
+            behind: Behind::Read { read, rows: number, cursor: rows.batch.bytes(cursor) },
+        };
+        let event = Event {
+            event_type: entry.text.event_type(Kind::Read),
+            subject: key.attribute(),
+            partitionkey: key.attribute(),
+            origin: &entry.text.origin,
+            snapshot: true,
+        };
+        let partition = partition(key.text(), self.source.partitions);
+        let unchanged = &mut self.scratch.unchanged;
+        frame.append(
+            self.max_payload,
+            out,
+            &event,
+            |out| entry.text.subject.write(Kind::Read.op(), Some((key.text(), partition)), out),
+            |out| view.write_body(key, unchanged, out),
+        )?;
+        entry.counts.add(Kind::Read);
+        Ok(())
+    }
+}
