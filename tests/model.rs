@@ -1,4 +1,5 @@
-//! The promises of the chain, against a broker that fails on purpose.
+//! The promises of the chain, against a broker that fails on purpose; those of the backfill, against a database that
+//! commits in one order and shows in another.
 //!
 //! `FIGVINE_MODEL_SEED` repeats one run, `FIGVINE_MODEL_RUNS` sets how many there are.
 
@@ -6,6 +7,7 @@
 
 /// The parts.
 mod model {
+    mod backfill;
     pub(crate) mod broker;
     pub(crate) mod run;
 }

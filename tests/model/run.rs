@@ -32,17 +32,21 @@ pub(crate) enum Scenario {
 
 /// Runs a scenario with seeds counted up.
 pub(crate) async fn runs(scenario: Scenario, count: u64) {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let seeds = match number("FIGVINE_MODEL_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("FIGVINE_MODEL_RUNS").unwrap_or(count),
-    };
-    for seed in seeds {
+    for seed in seeds(count) {
         // The runtime's clock stands still but for sleeping: an hour is soon over.
         let outcome = timeout(Duration::from_secs(3600), Box::pin(run(scenario, seed))).await;
         if let Err(what) = outcome.unwrap_or_else(|_| Err("it never ends".into())) {
             panic!("{scenario:?}: {what}; repeat with FIGVINE_MODEL_SEED={seed}");
         }
+    }
+}
+
+/// The seeds of so many runs, or those that were asked for.
+pub(crate) fn seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    match number("FIGVINE_MODEL_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("FIGVINE_MODEL_RUNS").unwrap_or(count),
     }
 }
 
