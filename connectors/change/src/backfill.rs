@@ -66,6 +66,7 @@ impl Cursor {
     /// Appends the text form of a key.
     pub fn write_key<'v>(values: impl IntoIterator<Item = &'v [u8]>, out: &mut Vec<u8>) {
         const HEX: &[u8; 16] = b"0123456789ABCDEF";
+        let start = out.len();
         for (at, value) in values.into_iter().enumerate() {
             if at > 0 {
                 out.push(b',');
@@ -82,7 +83,7 @@ impl Cursor {
             }
         }
         // An empty text is a value too, and a cursor is not empty.
-        if out.is_empty() {
+        if out.len() == start {
             out.push(b'%');
         }
     }
@@ -219,6 +220,13 @@ mod tests {
             let text = String::from_utf8(out).expect("ascii");
             prop_assert_eq!(Cursor::parse(&text).expect("a cursor").key(), Some(key));
         }
+    }
+
+    #[test]
+    fn an_empty_key_behind_other_bytes_is_a_cursor_too() {
+        let mut out = b"before".to_vec();
+        Cursor::write_key([&b""[..]], &mut out);
+        assert_eq!(out, b"before%");
     }
 
     #[test]

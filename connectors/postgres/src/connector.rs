@@ -4,11 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use figvine_change::{
-    Connector, Durable, Engine, Finding, Load, NoRows, Position, Retention, SourceError, SourceErrorKind, TableSize,
+    Connector, Durable, Engine, Finding, Load, Position, Retention, SourceError, SourceErrorKind, TableSize,
 };
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
+use crate::backfill::{self, PostgresReader};
 use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::error::{Told, failure, of_query};
@@ -37,6 +38,8 @@ pub struct Postgres {
     pub(crate) globs: Globs,
     messages: Globs,
     application: String,
+    /// Tables that came into the publication.
+    pub(crate) added: backfill::Added,
 }
 
 /// A configuration that cannot hold.
@@ -70,11 +73,16 @@ impl Postgres {
             return Err(ConfigError::SlotName(config.slot));
         }
         let application = format!("figvine {}", config.source);
-        Ok(Self { config, url, globs, messages, application })
+        Ok(Self { config, url, globs, messages, application, added: backfill::Added::default() })
     }
 
     pub(crate) async fn catalogue(&self) -> Result<Catalogue, SourceError> {
         Catalogue::connect(&self.url, &self.application).await
+    }
+
+    /// `application_name` of all our connections.
+    pub(crate) fn application(&self) -> &str {
+        &self.application
     }
 
     pub(crate) async fn session(&self) -> Result<Session, SourceError> {
@@ -84,7 +92,7 @@ impl Postgres {
 
 impl Connector for Postgres {
     type Source = PostgresSource;
-    type Reader = NoRows;
+    type Reader = PostgresReader;
 
     async fn check(&self) -> Result<Vec<Finding>, SourceError> {
         check::check(self).await
@@ -126,15 +134,15 @@ impl Connector for Postgres {
     }
 
     async fn tables(&self) -> Result<Vec<TableSize>, SourceError> {
-        Ok(Vec::new())
+        backfill::tables(self).await
     }
 
-    async fn reader(&self) -> Result<NoRows, SourceError> {
-        Ok(NoRows)
+    async fn reader(&self) -> Result<PostgresReader, SourceError> {
+        PostgresReader::open(self).await
     }
 
     async fn load(&self) -> Result<Load, SourceError> {
-        Ok(Load::default())
+        backfill::load(self).await
     }
 
     fn is_reached(&self, target: &Position, reached: &Position) -> bool {
@@ -168,7 +176,7 @@ impl Connector for Postgres {
         // What is lost is said before anything is changed. A publication stands before its slot: the log from the slot's
         // beginning on is read as the catalogue was at each place.
         let place = slot::place(config, &catalogue, &server, &mut session, log, from.as_ref()).await?;
-        publication::ensure(config, &self.globs, &catalogue, &server).await?;
+        self.added.take(publication::ensure(config, &self.globs, &catalogue, &server).await?);
         let place = match place {
             Some(place) => place,
             None => slot::create(config, &catalogue, &server, &mut session, log).await?,

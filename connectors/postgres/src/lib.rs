@@ -39,6 +39,7 @@ pub mod source;
 pub mod url;
 pub mod value;
 
+mod backfill;
 mod check;
 mod dial;
 mod error;
@@ -48,5 +49,6 @@ mod session;
 mod slot;
 mod tables;
 
+pub use backfill::PostgresReader;
 pub use connector::{ConfigError, Postgres};
 pub use source::PostgresSource;

@@ -49,18 +49,18 @@ pub(crate) fn fitness(config: &Config, table: &TableFacts) -> Result<(), Unfit> 
     }
 }
 
-/// Makes the publication, or brings it up to the configured tables.
+/// Makes the publication, or brings it up to the configured tables. Returns the tables that came into it.
 pub(crate) async fn ensure(
     config: &Config,
     globs: &Globs,
     catalogue: &Catalogue,
     server: &Server,
-) -> Result<(), SourceError> {
+) -> Result<Vec<String>, SourceError> {
     let name = &config.publication;
     let published = published(catalogue, name, server.version).await?;
     if !config.publication_managed || server.in_recovery {
         return match published {
-            Some(_) => Ok(()),
+            Some(_) => Ok(Vec::new()),
             None => Err(failure(SourceErrorKind::Invalid, "FV-1221", format!("publication {name} does not exist"))
                 .hint(format!("Create it on the primary: CREATE PUBLICATION {} FOR TABLE ...;", quoted(name)))),
         };
@@ -74,6 +74,63 @@ pub(crate) async fn ensure(
     for table in &meant {
         fitness(config, table).map_err(|unfit| refusal(table, unfit))?;
     }
+    bring_up(config, catalogue, published.as_ref(), &meant, &tables).await
+}
+
+/// A publication while its source runs.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    /// The tables that are captured.
+    pub(crate) captured: Vec<TableFacts>,
+    /// Those that came into it just now, as `schema.name`.
+    pub(crate) added: Vec<String>,
+    /// Those that the globs mean and that cannot be captured.
+    pub(crate) unfit: Vec<(TableFacts, Unfit)>,
+}
+
+/// Brings a managed publication up to the tables that there are by now; `None` where there is no publication. What
+/// cannot be captured stays out of it, and what became so stays in it: the log of the others goes on.
+pub(crate) async fn follow(
+    config: &Config,
+    globs: &Globs,
+    catalogue: &Catalogue,
+    server: &Server,
+) -> Result<Option<Followed>, SourceError> {
+    let Some(published) = published(catalogue, &config.publication, server.version).await? else { return Ok(None) };
+    let tables = catalogue.tables().await?;
+    let is_published = |table: &TableFacts| published.tables.contains(&table.qualified());
+    if !config.publication_managed || server.in_recovery {
+        let is_captured = |table: &&TableFacts| is_published(table) && globs.matches_table(&table.schema, &table.name);
+        let captured = tables.iter().filter(is_captured).cloned().collect();
+        return Ok(Some(Followed { captured, added: Vec::new(), unfit: Vec::new() }));
+    }
+    let mut unfit = Vec::new();
+    let mut kept = meant(config, globs, &tables);
+    kept.retain(|table| match fitness(config, table) {
+        Ok(()) => true,
+        Err(why) => {
+            unfit.push(((*table).clone(), why));
+            is_published(table)
+        }
+    });
+    // Without any table there is nothing to bring it up to: it is left for the next start to judge.
+    let added = match kept.is_empty() {
+        true => Vec::new(),
+        false => bring_up(config, catalogue, Some(&published), &kept, &tables).await?,
+    };
+    kept.retain(|table| is_published(table) || added.contains(&table.qualified()));
+    Ok(Some(Followed { captured: kept.into_iter().cloned().collect(), added, unfit }))
+}
+
+/// Makes the publication hold the tables that are meant. Returns those that came into it.
+async fn bring_up(
+    config: &Config,
+    catalogue: &Catalogue,
+    published: Option<&Published>,
+    meant: &[&TableFacts],
+    tables: &[TableFacts],
+) -> Result<Vec<String>, SourceError> {
+    let name = &config.publication;
     let list = meant.iter().map(|table| table.quoted()).collect::<Vec<_>>().join(", ");
     let root = config.via_partition_root;
     let quoted_name = quoted(name);
@@ -82,14 +139,14 @@ pub(crate) async fn ensure(
             format!("CREATE PUBLICATION {quoted_name} FOR TABLE {list} WITH (publish_via_partition_root = {root})")
         }
         // A look leaves what is there as it is.
-        Some(_) if config.slot_is_passing => return Ok(()),
+        Some(_) if config.slot_is_passing => return Ok(Vec::new()),
         Some(published) if published.all_tables => {
             return Err(failure(SourceErrorKind::Invalid, "FV-1223", format!("publication {name} is FOR ALL TABLES"))
                 .hint("Say `publication_managed: false` to use it as it is, or configure another name."));
         }
-        Some(published) => match difference(name, &published, &meant, &tables, root) {
+        Some(published) => match difference(name, published, meant, tables, root) {
             Some(statement) => statement,
-            None => return Ok(()),
+            None => return Ok(Vec::new()),
         },
     };
     tracing::info!(publication = %name, tables = meant.len(), "publication brought up to the configured tables");
@@ -98,7 +155,9 @@ pub(crate) async fn ensure(
             "A managed publication needs CREATE on the database and the ownership of its tables. \
              `figvine check` prints the SQL for an administrator, or the publication to be given instead.",
         )
-    })
+    })?;
+    let is_news = |table: &&&TableFacts| published.is_none_or(|before| !before.tables.contains(&table.qualified()));
+    Ok(meant.iter().filter(is_news).map(|table| table.qualified()).collect())
 }
 
 /// What brings a publication up to the tables; row filters and column lists of those that stay are left alone.
