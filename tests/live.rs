@@ -9,6 +9,7 @@ mod live {
     pub(crate) mod harness;
     pub(crate) mod journal;
 
+    mod backfill;
     mod basics;
     mod check;
     mod cluster;
