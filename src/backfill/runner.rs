@@ -209,7 +209,7 @@ impl<C: Connector + 'static> Runner<C> {
         tokio::select! {
             biased;
             Some(finished) = self.reads.join_next() => if let Ok(finished) = finished { self.finished(finished) },
-            _ = self.changes.changed() => {}
+            _ = self.changes.changed() => self.is_unarranged = true,
             Ok(()) = self.care.changed() => {}
             () = sleep_until(wake_at) => {}
         }
