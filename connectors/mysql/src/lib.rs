@@ -30,6 +30,7 @@ pub mod statement;
 pub mod url;
 pub mod value;
 
+mod backfill;
 mod catalogue;
 mod check;
 mod dial;
@@ -40,5 +41,6 @@ mod session;
 mod start;
 mod tables;
 
+pub use backfill::MysqlRows;
 pub use connector::{ConfigError, Mysql};
 pub use source::MysqlSource;

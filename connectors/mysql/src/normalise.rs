@@ -26,7 +26,7 @@ use crate::decode::reader::DecodeError;
 use crate::decode::rows::Rows;
 use crate::decode::{Decoder, Event, EventError};
 use crate::gtid::{MariaDbGtid, Uuid};
-use crate::position::{Passed, Place, Reading};
+use crate::position::{Passed, Place, Reading, sequence};
 use crate::prepared::{Spool, Spooled};
 use crate::session::Chunk;
 use crate::statement::{Effect, effect};
@@ -123,8 +123,11 @@ pub(crate) struct Normaliser {
     expanding: Vec<Expanding>,
     /// XA transactions between PREPARE and COMMIT, by their names.
     prepared: BTreeMap<String, Prepared>,
-    /// The last place between transactions of the batch that is being built.
-    end: Option<Position>,
+    /// The last place between transactions of the batch that is being built, and where that is in the file.
+    end: Option<(Position, Box<str>)>,
+    /// The offset behind the last event of the file itself that told it, and the one that was told last.
+    offset: u64,
+    told_offset: u64,
     written_at: Option<i64>,
     /// Values of the batch that is being built which stand nowhere in the log.
     rebuilt: Vec<u8>,
@@ -201,6 +204,8 @@ impl Normaliser {
             expanding: Vec::new(),
             prepared: BTreeMap::new(),
             end: None,
+            offset: 0,
+            told_offset: 0,
             written_at: None,
             rebuilt: Vec::new(),
         }
@@ -228,6 +233,10 @@ impl Normaliser {
             };
             let bytes = bytes_of(&chunk.data, range);
             let (header, event) = self.decoder.event(bytes, range.start)?;
+            // What is made up for the session alone has no place.
+            if header.end > 0 {
+                self.offset = self.offset(&header);
+            }
             match event {
                 Event::Payload(payload) => {
                     if self.tables.may_want()
@@ -252,6 +261,7 @@ impl Normaliser {
                         return Ok(Progress::Wants(wanted));
                     }
                     self.event(&header, event, bytes, chunk.data.as_ref(), out)?;
+                    self.moved();
                     if !self.expanding.is_empty() {
                         self.finish(chunk.data.clone(), out);
                     }
@@ -669,7 +679,16 @@ impl Normaliser {
     }
 
     fn ended(&mut self) {
-        self.end = Some(Position::between(self.reading.to_string()));
+        self.end = Some((Position::between(self.reading.to_string()), sequence(&self.file, self.offset)));
+        self.told_offset = self.offset;
+    }
+
+    /// Between transactions the log is further than was told: by events that are none of a transaction.
+    fn moved(&mut self) {
+        let is_between = self.open.is_none() && self.expanding.is_empty() && self.passed.is_none();
+        if is_between && self.offset != self.told_offset && !self.file.is_empty() {
+            self.ended();
+        }
     }
 
     /// The place behind an event, by the name of its transaction.
@@ -691,6 +710,7 @@ impl Normaliser {
 
     /// Between transactions: the file goes on at `position`.
     fn moved_to(&mut self, position: u64) {
+        self.offset = position;
         if let Place::File { .. } = self.reading.place()
             && !self.reading.is_passing()
         {
@@ -713,9 +733,7 @@ impl Normaliser {
 
     /// Sorts as the log of one server does: the file's number and the offset in it.
     fn sequence(&self, header: &Header) -> Box<str> {
-        let digits = self.file.rsplit('.').next().unwrap_or_default();
-        let number: u64 = digits.parse().unwrap_or_default();
-        format!("{number:010}-{:012}", self.offset(header)).into()
+        sequence(&self.file, self.offset(header))
     }
 
     /// Ends the batch whose ranges point into `data`.
@@ -736,8 +754,7 @@ impl Normaliser {
             all.append(&mut self.rebuilt);
             Bytes::from(all)
         };
-        let end = self.end.take().map(|end| (end, Box::default()));
-        self.assembler.finish(data, end, self.written_at, out);
+        self.assembler.finish(data, self.end.take(), self.written_at, out);
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use figvine_change::{Batch, Engine, Position, Source, SourceError, SourceErrorKind};
 
+use crate::backfill::PassedOn;
 use crate::catalogue::Catalogue;
 use crate::config::Flavour;
 use crate::error::{Told, failure};
@@ -32,6 +33,8 @@ pub struct MysqlSource {
     pub(crate) wanted: Option<Wanted>,
     /// Told when somebody else comes under our server id.
     pub(crate) is_replaced: Arc<AtomicBool>,
+    /// Told what is handed out, for the readers of existing rows.
+    pub(crate) passed_on: PassedOn,
     /// Batches read and not yet handed out.
     pub(crate) ready: VecDeque<Batch>,
 }
@@ -61,6 +64,7 @@ impl Source for MysqlSource {
         // Everything half-done stands in `self`, so that a dropped call loses nothing.
         loop {
             if let Some(batch) = self.ready.pop_front() {
+                self.passed_on.add(&batch);
                 return Ok(Some(batch));
             }
             Box::pin(self.answer()).await?;

@@ -14,7 +14,7 @@ use crate::value::charset::BINARY;
 use crate::value::{Charsets, Declared, ValueOptions, codec};
 
 /// The collation `utf8mb4_general_ci`.
-const UTF8MB4: u32 = 45;
+pub(crate) const UTF8MB4: u32 = 45;
 /// Ids of tables that are kept in mind.
 const MOST_IDS: usize = 4096;
 
@@ -296,7 +296,7 @@ fn may_be(column: &ColumnMap, declared: &str) -> bool {
 }
 
 /// The labels in `enum('a','b')`: in each, quotes stand doubled and control characters behind backslashes.
-fn labels(column_type: &str) -> Vec<Box<[u8]>> {
+pub(crate) fn labels(column_type: &str) -> Vec<Box<[u8]>> {
     let mut labels = Vec::new();
     let mut characters = column_type.chars().peekable();
     while let Some(character) = characters.next() {
