@@ -194,6 +194,7 @@ fn little(image: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::image::Form;
     use super::*;
     use crate::config::Flavour;
 
@@ -230,7 +231,9 @@ mod tests {
     fn values_are_written_for_people_and_compared_as_the_index_does() {
         assert_eq!(round(&kind("int"), &(-5_i32).to_le_bytes()), both("-5", "-5"));
         assert_eq!(round(&kind("float"), &0.1_f32.to_le_bytes()), both("0.1", "1.0000000149011612e-1"));
-        assert_eq!(round(&kind("datetime"), &[0x99, 0xbe, 0x2e, 0x90, 0x42]).1, "'2026-11-23 09:01:02'");
+        let mut moment = Vec::new();
+        Form::DateTime(0).write(&[0xea, 0x07, 11, 23, 9, 1, 2], &mut moment).expect("a value");
+        assert_eq!(round(&kind("datetime"), &moment), both("2026-11-23 09:01:02", "'2026-11-23 09:01:02'"));
         assert_eq!(round(&kind("bit(10)"), &[2, 1]), both("513", "513"));
         assert_eq!(round(&kind("inet4"), &[127, 0, 0, 1]), both("127.0.0.1", "'127.0.0.1'"));
         let set = kind("set('a','b','c')");

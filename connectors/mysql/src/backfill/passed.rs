@@ -88,7 +88,7 @@ mod tests {
             origin: None,
         };
         Batch {
-            end: end.map(|end| Position::between(end)),
+            end: end.map(Position::between),
             transactions: last.map(transaction).into_iter().collect(),
             ..Batch::default()
         }

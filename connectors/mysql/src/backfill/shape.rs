@@ -63,7 +63,11 @@ impl Shape {
         loop {
             let definition = definition(catalogue, &quoted, &what).await?;
             let columns = catalogue.columns(server.flavour, schema, name).await?;
-            let keys = catalogue.keys(schema, name).await?;
+            let names_keys =
+                server.setting("binlog_row_metadata").is_some_and(|told| told.eq_ignore_ascii_case("FULL"));
+            // A log that tells keys takes the first such index of the table's definition for the primary key.
+            let order = if names_keys { definition.as_str() } else { "" };
+            let keys = catalogue.keys(schema, name, order).await?;
             let sql = format!(
                 "SELECT engine, table_type FROM information_schema.tables WHERE table_schema = {} AND table_name = {}",
                 literal(schema),
@@ -248,7 +252,7 @@ impl ReadColumn {
             "timestamp" => column(t::TIMESTAMP2, digits.into(), Form::Timestamp(digits)),
             "bit" => {
                 let bits = number(0).unwrap_or(1);
-                column(t::BIT, bits / 8 << 8 | bits % 8, Form::Same)
+                column(t::BIT, ((bits / 8) << 8) | (bits % 8), Form::Same)
             }
             "enum" => labelled(t::ENUM),
             "set" => labelled(t::SET),

@@ -195,8 +195,9 @@ impl Catalogue {
         Ok(facts.collect())
     }
 
-    /// The keys of one table.
-    pub(crate) async fn keys(&mut self, schema: &str, table: &str) -> Result<Keys, SourceError> {
+    /// The keys of one table. Of several unique indexes that one counts which stands first in `definition`, and of those that
+    /// do not stand there the first by name.
+    pub(crate) async fn keys(&mut self, schema: &str, table: &str, definition: &str) -> Result<Keys, SourceError> {
         let what = format!("reading the keys of {schema}.{table}");
         let sql = format!(
             "SELECT index_name, column_name, nullable, sub_part, collation FROM information_schema.statistics
@@ -219,7 +220,10 @@ impl Catalogue {
             }
         }
         let index = |name: &String| Some(Index { name: name.clone(), columns: indexes.get(name)?.clone()? });
-        let index = index(&"PRIMARY".to_owned()).or_else(|| indexes.keys().find_map(index));
+        let mut names: Vec<_> = indexes.keys().collect();
+        let place = |name: &str| definition.find(&format!("\n  UNIQUE KEY {} (", quoted(name))).unwrap_or(usize::MAX);
+        names.sort_by_key(|name| place(name));
+        let index = index(&"PRIMARY".to_owned()).or_else(|| names.into_iter().find_map(index));
         let columns = match &index {
             Some(index) if primary.is_empty() => index.columns.iter().map(|(name, _)| name.clone()).collect(),
             _ => primary,

@@ -305,7 +305,8 @@ fn words(batch: &Batch, row: Row, table: &Table) -> String {
             Cell::Unchanged => "-".to_owned(),
             Cell::Value(range) => {
                 let mut json = Vec::new();
-                column.codec.write_json(batch.bytes(range), &mut json).expect("a value");
+                let raw = batch.bytes(range);
+                column.codec.write_json(raw, &mut json).unwrap_or_else(|e| panic!("{e}: {raw:02x?}"));
                 let text = String::from_utf8(json).expect("UTF-8");
                 serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
                 text
