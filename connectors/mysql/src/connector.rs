@@ -187,7 +187,8 @@ impl Connector for Mysql {
                 version: server.version_text.as_str().into(),
                 database: self.url.database.clone().unwrap_or_default().into(),
             },
-            flavour: server.flavour,
+            server,
+            heartbeat: config.heartbeat,
             dump,
             normaliser: Normaliser::new(tables, config.on_statement, reading, passed),
             url,
@@ -195,6 +196,7 @@ impl Connector for Mysql {
             catalogue: Some(catalogue),
             chunk: None,
             wanted: None,
+            scout: None,
             is_replaced: Arc::clone(&self.is_replaced),
             ready: VecDeque::new(),
         })

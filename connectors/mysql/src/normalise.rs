@@ -67,6 +67,8 @@ pub(crate) struct Normaliser {
     open: Option<Open>,
     /// What is being expanded, one inside the other: all of it comes before the chunk goes on.
     expanding: Vec<Expanding>,
+    /// The event of those that waits for the catalogue.
+    waiting: Vec<u8>,
     /// XA transactions between PREPARE and COMMIT, by their names.
     prepared: BTreeMap<String, Prepared>,
     /// The last place between transactions of the batch that is being built.
@@ -93,6 +95,7 @@ impl Normaliser {
             assembler: Assembler::default(),
             open: None,
             expanding: Vec::new(),
+            waiting: Vec::new(),
             prepared: BTreeMap::new(),
             end: None,
             written_at: None,
@@ -100,8 +103,15 @@ impl Normaliser {
         }
     }
 
+    /// A place from which the server tells again what is being read, and at best nothing before.
+    pub(crate) fn place(&self) -> Place {
+        // What an earlier session passed on is not all behind us yet.
+        if self.reading.is_passing() { self.reading.place().clone() } else { self.reading.done().clone() }
+    }
+
     /// Reads a chunk from its event `at` on and pushes what it gives to `out`. On
-    /// [`Progress::Wants`] `at` stands before the event that could not be understood.
+    /// [`Progress::Wants`] `at` stands before the event that could not be understood, or behind the compressed one that it
+    /// is in, and is kept.
     pub(crate) fn read(
         &mut self,
         chunk: &Chunk,
@@ -110,10 +120,19 @@ impl Normaliser {
     ) -> Result<Progress, NormaliseError> {
         loop {
             if !self.expanding.is_empty() {
-                self.expand(out)?;
+                if let Some(wanted) = self.expand(out)? {
+                    return Ok(Progress::Wants(wanted));
+                }
                 if !out.is_empty() {
                     return Ok(Progress::More);
                 }
+                continue;
+            }
+            if *at == 0
+                && let Some(spilled) = &chunk.spilled
+            {
+                self.expand_spilled(spilled)?;
+                *at += 1;
                 continue;
             }
             let Some(range) = chunk.events.get(*at) else {
@@ -124,11 +143,6 @@ impl Normaliser {
             let (header, event) = self.decoder.event(bytes, range.start)?;
             match event {
                 Event::Payload(payload) => {
-                    if self.tables.may_want()
-                        && let Some(wanted) = self.wanted_of(&mut payload.events()?)?
-                    {
-                        return Ok(Progress::Wants(wanted));
-                    }
                     self.finish(chunk.data.clone(), out);
                     self.expanding.push(Expanding::Payload(payload.events_in(&chunk.data)?));
                 }
@@ -176,7 +190,11 @@ impl Normaliser {
             }
             Event::TableMap(event) => {
                 self.spools(bytes, header)?;
-                self.tables.learn(&event)?;
+                self.tables.learn(&event).map_err(|error| NormaliseError::Table {
+                    transaction: self.assembler.transaction().map_or_else(String::new, |tx| tx.id.to_string()),
+                    ordinal: self.assembler.next_ordinal().unwrap_or_default(),
+                    error,
+                })?;
             }
             Event::Gtid(gtid) => {
                 let committed_at = gtid.original_committed_at.or(gtid.committed_at);

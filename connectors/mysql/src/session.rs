@@ -7,6 +7,7 @@ mod dump;
 mod greeting;
 mod login;
 mod scramble;
+mod spill;
 mod stream;
 
 use bytes::{Buf, BytesMut};
@@ -19,6 +20,7 @@ use crate::error::{ServerError, failure, garbled, of_io, of_server};
 use crate::url::{ConnectUrl, Host};
 
 pub(crate) use dump::Request;
+pub(crate) use spill::Spilled;
 pub(crate) use stream::{Chunk, Dump};
 
 /// A payload of this length goes on in the next packet.
