@@ -18,7 +18,7 @@ use crate::url::{ConnectUrl, Host, SslMode};
 
 pub(crate) use grants::Grants;
 pub(crate) use server::{LogFile, LogStatus, Server};
-pub(crate) use tables::{ColumnFacts, ForeignKey, Index, Keys, TableFacts};
+pub(crate) use tables::{ColumnFacts, ForeignKey, Index, Key, Keys, TableFacts};
 
 /// What makes answers the same on every server: no mode that changes how SQL is read, times in UTC.
 const SETTINGS: &str = "SET SESSION sql_mode = '', time_zone = '+00:00'";

@@ -37,6 +37,7 @@ mod dial;
 mod error;
 mod normalise;
 mod prepared;
+mod scout;
 mod session;
 mod start;
 mod tables;

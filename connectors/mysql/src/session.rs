@@ -8,6 +8,7 @@ mod greeting;
 mod login;
 mod rows;
 mod scramble;
+mod spill;
 mod stream;
 
 use bytes::{Buf, BytesMut};
@@ -21,6 +22,7 @@ use crate::url::{ConnectUrl, Host};
 
 pub(crate) use dump::Request;
 pub(crate) use rows::{Answer, Failed, Values};
+pub(crate) use spill::Spilled;
 pub(crate) use stream::{Chunk, Dump};
 
 /// A payload of this length goes on in the next packet.

@@ -1,0 +1,159 @@
+//! Statements: those that bound transactions, and those that do something to tables.
+
+use std::collections::VecDeque;
+
+use figvine_change::{Batch, Body};
+
+use super::expand::Expanding;
+use super::transaction::{Name, Prepared};
+use super::{NormaliseError, Normaliser};
+use crate::config::OnStatement;
+use crate::decode::header::Header;
+use crate::decode::query::{Query, Statement};
+use crate::prepared::Spool;
+use crate::statement::{Effect, Reshaped, TableName, effect, reshaped};
+
+impl Normaliser {
+    pub(super) fn query(
+        &mut self,
+        query: &Query<'_>,
+        header: &Header,
+        out: &mut VecDeque<Batch>,
+    ) -> Result<(), NormaliseError> {
+        let statement = query.kind();
+        if self.open.is_none() {
+            match statement {
+                // Left over by a transaction that had nothing else.
+                Statement::Commit | Statement::Rollback => return Ok(()),
+                // Old servers name no transactions.
+                _ => self.begin(Name::Place, None, header)?,
+            }
+        }
+        match statement {
+            Statement::Begin => self.in_block(),
+            Statement::Commit => self.commit(header, out)?,
+            Statement::Rollback => {
+                if self.open.as_ref().is_some_and(|open| open.has_captured && !open.is_passed) {
+                    return Err(NormaliseError::RolledBack);
+                }
+                self.commit(header, out)?;
+            }
+            Statement::Savepoint | Statement::RollbackToSavepoint | Statement::XaEnd(_) => {}
+            Statement::XaStart(xid) => {
+                self.in_block();
+                if let Some(open) = &mut self.open {
+                    open.xa = Some((text(xid), Spool::default()));
+                }
+            }
+            Statement::XaPrepare(xid) => {
+                let spool = self.open.as_mut().and_then(|open| open.xa.take()).map(|(_, spool)| spool);
+                self.prepare(text(xid), spool.unwrap_or_default(), header, out)?;
+            }
+            Statement::XaCommit(xid) => {
+                // One that is not known had no rows in the log: those that were prepared before the first session
+                // began are waited for.
+                match self.prepared.remove(&text(xid)) {
+                    Some(Prepared { spool, name }) => {
+                        let events = spool.read()?;
+                        self.expanding.push(Expanding::Xa { events, header: *header, name: Some(name) });
+                    }
+                    None => self.commit(header, out)?,
+                }
+            }
+            Statement::XaRollback(xid) => {
+                if let Some(prepared) = self.prepared.remove(&text(xid)) {
+                    self.reading.completed(&self.place_of(&prepared.name, header));
+                }
+                self.commit(header, out)?;
+            }
+            Statement::Other => {
+                self.statement(query, out)?;
+                if self.open.as_ref().is_some_and(|open| !open.is_block) {
+                    self.commit(header, out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn in_block(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.is_block = true;
+        }
+    }
+
+    /// A statement that is none of those that bound transactions.
+    fn statement(&mut self, query: &Query<'_>, out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
+        let schema = String::from_utf8_lossy(query.schema);
+        if self.open.as_ref().is_none_or(|open| open.is_half_alter) {
+            return Ok(());
+        }
+        if let Reshaped::Tables { tables, .. } = reshaped(query.statement, &schema) {
+            tables.iter().for_each(|table| self.tables.forget(table));
+        }
+        match effect(query.statement, &schema) {
+            Effect::Empties(tables) | Effect::Drops(tables) => self.emptied(&tables, out),
+            Effect::Renames(pairs) => {
+                for (from, to) in pairs {
+                    self.tables.created(&to.schema, &to.name);
+                    let is_captured = |t: &TableName| self.tables.is_captured(&t.schema, &t.name);
+                    if is_captured(&from) || is_captured(&to) {
+                        let (from, to) = (qualified(&from), qualified(&to));
+                        tracing::info!(%from, %to, "a captured table has another name: rows go on under the new one");
+                    }
+                }
+            }
+            Effect::Partitions(table) => {
+                if self.tables.is_captured(&table.schema, &table.name) {
+                    let table = qualified(&table);
+                    tracing::warn!(%table, "rows of a partition went or came without being told: the stream lacks them");
+                }
+            }
+            Effect::Changes(names) => {
+                let known = names.iter().find(|name| self.tables.is_known(&name.schema, &name.name));
+                if let Some(table) = known.filter(|name| self.tables.is_captured(&name.schema, &name.name)) {
+                    let table = qualified(table);
+                    let is_passed = self.open.as_ref().is_some_and(|open| open.is_passed);
+                    match self.on_statement {
+                        OnStatement::Error if !is_passed => return Err(NormaliseError::Statement { table }),
+                        _ => tracing::warn!(%table, "a statement changed rows that the log does not tell"),
+                    }
+                }
+            }
+            Effect::Runs => {
+                let is_passed = self.open.as_ref().is_some_and(|open| open.is_passed);
+                match self.on_statement {
+                    OnStatement::Error if !is_passed => return Err(NormaliseError::Runs),
+                    _ => tracing::warn!("a stored program changed rows that the log does not tell"),
+                }
+            }
+            Effect::Creates(table) => {
+                self.tables.created(&table.schema, &table.name);
+                self.tables.forget(&table);
+            }
+            Effect::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn emptied(&mut self, tables: &[TableName], out: &mut VecDeque<Batch>) {
+        let Some(ordinal) = self.assembler.count() else { return };
+        let is_passed = self.open.as_ref().is_some_and(|open| open.is_passed);
+        for (table, part) in tables.iter().zip(1..) {
+            if self.tables.is_captured(&table.schema, &table.name) && !is_passed {
+                let shape = self.tables.shape(&table.schema, &table.name);
+                let index = self.assembler.table(&shape);
+                let cells = self.assembler.cells().len();
+                self.assembler.push(ordinal, part, Body::Truncate { table: index }, cells, out);
+            }
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn qualified(table: &TableName) -> String {
+    format!("{}.{}", table.schema, table.name)
+}
