@@ -18,7 +18,7 @@ use crate::url::{ConnectUrl, Host, SslMode};
 
 pub(crate) use grants::Grants;
 pub(crate) use server::{LogFile, LogStatus, Server};
-pub(crate) use tables::{ColumnFacts, ForeignKey, TableFacts};
+pub(crate) use tables::{ColumnFacts, ForeignKey, Index, Key, Keys, TableFacts};
 
 /// What makes answers the same on every server: no mode that changes how SQL is read, times in UTC.
 const SETTINGS: &str = "SET SESSION sql_mode = '', time_zone = '+00:00'";
@@ -52,13 +52,29 @@ impl Catalogue {
         Err(last.unwrap_or_else(|| failure(SourceErrorKind::Invalid, "FV-1112", "the url names no host")))
     }
 
+    /// Over a session of our own, which is there for other commands too.
+    pub(crate) async fn own(url: &ConnectUrl, program: &str) -> Result<Self, SourceError> {
+        let mut session = Session::open(url, program).await?;
+        session.query_for(SETTINGS, "preparing to read rows").await?;
+        let host = session.host().clone();
+        Ok(Self { client: Client::Own(session), host })
+    }
+
+    /// The session of [`Catalogue::own`].
+    pub(crate) fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.client {
+            Client::Own(session) => Some(session),
+            Client::Library(_) => None,
+        }
+    }
+
     /// The host that let us in.
     pub(crate) fn host(&self) -> &Host {
         &self.host
     }
 
     /// Asks in text; `what` says what for.
-    async fn ask(&mut self, sql: &str, what: &str) -> Result<Vec<TextRow>, SourceError> {
+    pub(crate) async fn ask(&mut self, sql: &str, what: &str) -> Result<Vec<TextRow>, SourceError> {
         let conn = match &mut self.client {
             Client::Library(conn) => conn,
             Client::Own(session) => return session.query_for(sql, what).await,
@@ -73,20 +89,20 @@ impl Catalogue {
     }
 
     /// The same for one field of one row; empty where there is none.
-    async fn ask_one(&mut self, sql: &str, what: &str) -> Result<String, SourceError> {
+    pub(crate) async fn ask_one(&mut self, sql: &str, what: &str) -> Result<String, SourceError> {
         let mut rows = self.ask(sql, what).await?;
         Ok(rows.pop().and_then(|row| row.into_iter().next().flatten()).unwrap_or_default())
     }
 }
 
 /// A text as SQL takes it under every `sql_mode`.
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     let digits: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("_utf8mb4 X'{digits}'")
 }
 
 /// A field of a row, as text; empty where it is null or there is none.
-fn field(row: &TextRow, at: usize) -> &str {
+pub(crate) fn field(row: &TextRow, at: usize) -> &str {
     row.get(at).and_then(|field| field.as_deref()).unwrap_or_default()
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use figvine_change::{
-    Connector, Durable, Engine, Finding, Load, NoRows, Position, Retention, SourceError, SourceErrorKind, TableSize,
+    Connector, Durable, Engine, Finding, Load, Position, ReadOrder, Retention, SourceError, SourceErrorKind, TableSize,
 };
 use secrecy::ExposeSecret;
 
+use crate::backfill::{MysqlRows, PassedOn, RowValues};
 use crate::catalogue::{Catalogue, Server, TableFacts};
 use crate::config::{Config, Keyless};
 use crate::error::{Told, failure, same_server_id};
@@ -32,6 +33,8 @@ pub struct Mysql {
     /// Somebody came under our server id and ended our dump. Whoever comes last reads: a new bridge takes over from one
     /// that is gone without the server's knowing. From then on we wait until nobody reads, else each would end the other for ever.
     is_replaced: Arc<AtomicBool>,
+    /// What its sources passed on of the log.
+    passed_on: PassedOn,
 }
 
 /// A configuration that cannot hold.
@@ -54,7 +57,7 @@ impl Mysql {
         let url = ConnectUrl::parse(config.url.expose_secret())?;
         let globs = Globs::of_tables(&config.tables, url.database.as_deref())?;
         let program = format!("figvine {}", config.source);
-        Ok(Self { config, url, globs, program, is_replaced: Arc::default() })
+        Ok(Self { config, url, globs, program, is_replaced: Arc::default(), passed_on: PassedOn::default() })
     }
 
     async fn server(&self) -> Result<(Catalogue, Server), SourceError> {
@@ -89,7 +92,7 @@ impl Mysql {
 
 impl Connector for Mysql {
     type Source = MysqlSource;
-    type Reader = NoRows;
+    type Reader = MysqlRows;
 
     async fn check(&self) -> Result<Vec<Finding>, SourceError> {
         Box::pin(check::check(&self.config, &self.url, &self.globs)).await
@@ -111,15 +114,36 @@ impl Connector for Mysql {
     }
 
     async fn tables(&self) -> Result<Vec<TableSize>, SourceError> {
-        Ok(Vec::new())
+        let (mut catalogue, server) = Box::pin(self.server()).await?;
+        let sizes = catalogue.sizes(server.flavour).await?;
+        let size =
+            |table: &&TableFacts| sizes.iter().find(|size| size.schema == table.schema && size.name == table.name);
+        let facts = catalogue.tables().await?;
+        let captured = self.captured(&facts)?;
+        let tables = captured.iter().map(|table| TableSize {
+            schema: table.schema.as_str().into(),
+            name: table.name.as_str().into(),
+            rows: size(table).map_or(0, |size| size.rows),
+            bytes: size(table).map_or(0, |size| size.bytes),
+            order: if table.key.is_some() { ReadOrder::Key } else { ReadOrder::OnePass },
+        });
+        Ok(tables.collect())
     }
 
-    async fn reader(&self) -> Result<NoRows, SourceError> {
-        Ok(NoRows)
+    async fn reader(&self) -> Result<MysqlRows, SourceError> {
+        let (mut catalogue, server) = Box::pin(self.server()).await?;
+        let values = RowValues {
+            keyless: self.config.keyless,
+            options: self.config.values,
+            charsets: charsets(&mut catalogue, &server).await?,
+        };
+        let user = catalogue.grants().await?.user;
+        let url = self.url.only(catalogue.host());
+        Box::pin(MysqlRows::open(url, self.program.clone(), server, values, user, &self.passed_on)).await
     }
 
     async fn load(&self) -> Result<Load, SourceError> {
-        Ok(Load::default())
+        Box::pin(Catalogue::connect(&self.url, &self.program)).await?.load().await
     }
 
     fn is_reached(&self, target: &Position, reached: &Position) -> bool {
@@ -175,10 +199,7 @@ impl Connector for Mysql {
                 keys.insert((table.schema.as_str().into(), table.name.as_str().into()), key.columns.clone());
             }
         }
-        let mut charsets = Charsets::new();
-        for (collation, charset) in catalogue.collations(server.flavour).await? {
-            charsets.tell(collation, &charset);
-        }
+        let charsets = charsets(&mut catalogue, &server).await?;
         let url = self.url.only(catalogue.host());
         let session = Box::pin(Session::open(&url, &self.program)).await?;
         let request = Request {
@@ -202,7 +223,8 @@ impl Connector for Mysql {
                 version: server.version_text.as_str().into(),
                 database: self.url.database.clone().unwrap_or_default().into(),
             },
-            flavour: server.flavour,
+            server,
+            heartbeat: config.heartbeat,
             dump,
             normaliser: Normaliser::new(tables, config.on_statement, reading, passed),
             url,
@@ -210,10 +232,20 @@ impl Connector for Mysql {
             catalogue: Some(catalogue),
             chunk: None,
             wanted: None,
+            scout: None,
             is_replaced: Arc::clone(&self.is_replaced),
+            passed_on: self.passed_on.clone(),
             ready: VecDeque::new(),
         })
     }
+}
+
+async fn charsets(catalogue: &mut Catalogue, server: &Server) -> Result<Charsets, SourceError> {
+    let mut charsets = Charsets::new();
+    for (collation, charset) in catalogue.collations(server.flavour).await? {
+        charsets.tell(collation, &charset);
+    }
+    Ok(charsets)
 }
 
 /// The position that a session begins at: the one it was given, with all that it says.

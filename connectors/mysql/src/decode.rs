@@ -40,7 +40,7 @@ use compressed::Compressed;
 use format::{Checksum, Format};
 use gtid::{DomainGtid, Gtid, MariadbGtid, PreviousGtids};
 use header::{HEADER_BYTES, Header, kind, type_name};
-use payload::Payload;
+use payload::{LongPayload, Payload};
 use query::Query;
 use reader::{DecodeError, Reader};
 use rows::Rows;
@@ -185,6 +185,35 @@ impl Decoder {
             .and_then(|format| event(&header, bytes, base, format))
             .map(|event| (header, event))
             .map_err(|reason| EventError { type_code: header.type_code, at: header.start(), reason })
+    }
+
+    /// Reads the beginning of a TRANSACTION_PAYLOAD that is too long to be held: `head`, of `size` bytes. `crc32` is that
+    /// of all but the last four bytes, which are `tail`.
+    ///
+    /// # Errors
+    /// As [`Decoder::event`].
+    pub fn long_payload(&self, head: &[u8], size: u64, crc32: u32, tail: [u8; 4]) -> Result<LongPayload, EventError> {
+        let header = Header::read(&mut Reader::new(head, 0));
+        let at = header.as_ref().ok().and_then(Header::start);
+        let read = header.and_then(|header| {
+            if u64::from(header.size) != size {
+                return Err(DecodeError::Misfit {
+                    what: "length of the event",
+                    found: size,
+                    expected: header.size.into(),
+                });
+            }
+            let format = self.format.as_ref().ok_or(DecodeError::Unformatted)?;
+            let size = match format.checksum {
+                Checksum::None => size,
+                Checksum::Crc32 if crc32 == u32::from_le_bytes(tail) => size - format::CHECKSUM_BYTES as u64,
+                Checksum::Crc32 => {
+                    return Err(DecodeError::Checksum { told: u32::from_le_bytes(tail), found: crc32 });
+                }
+            };
+            LongPayload::read(&mut split(head, 0)?.1, size)
+        });
+        read.map_err(|reason| EventError { type_code: kind::TRANSACTION_PAYLOAD, at, reason })
     }
 
     /// Length of what stands behind each event now, in bytes.

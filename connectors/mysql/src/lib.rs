@@ -30,15 +30,18 @@ pub mod statement;
 pub mod url;
 pub mod value;
 
+mod backfill;
 mod catalogue;
 mod check;
 mod dial;
 mod error;
 mod normalise;
 mod prepared;
+mod scout;
 mod session;
 mod start;
 mod tables;
 
+pub use backfill::MysqlRows;
 pub use connector::{ConfigError, Mysql};
 pub use source::MysqlSource;

@@ -67,10 +67,15 @@ pub(crate) struct Normaliser {
     open: Option<Open>,
     /// What is being expanded, one inside the other: all of it comes before the chunk goes on.
     expanding: Vec<Expanding>,
+    /// The event of those that waits for the catalogue.
+    waiting: Vec<u8>,
     /// XA transactions between PREPARE and COMMIT, by their names.
     prepared: BTreeMap<String, Prepared>,
-    /// The last place between transactions of the batch that is being built.
-    end: Option<Position>,
+    /// The last place between transactions of the batch that is being built, and where that is in the file.
+    end: Option<(Position, Box<str>)>,
+    /// The offset behind the last event of the file itself that told it, and the one that was told last.
+    offset: u64,
+    told_offset: u64,
     written_at: Option<i64>,
     /// Values of the batch that is being built which stand nowhere in the log.
     rebuilt: Vec<u8>,
@@ -93,15 +98,25 @@ impl Normaliser {
             assembler: Assembler::default(),
             open: None,
             expanding: Vec::new(),
+            waiting: Vec::new(),
             prepared: BTreeMap::new(),
             end: None,
+            offset: 0,
+            told_offset: 0,
             written_at: None,
             rebuilt: Vec::new(),
         }
     }
 
+    /// A place from which the server tells again what is being read, and at best nothing before.
+    pub(crate) fn place(&self) -> Place {
+        // What an earlier session passed on is not all behind us yet.
+        if self.reading.is_passing() { self.reading.place().clone() } else { self.reading.done().clone() }
+    }
+
     /// Reads a chunk from its event `at` on and pushes what it gives to `out`. On
-    /// [`Progress::Wants`] `at` stands before the event that could not be understood.
+    /// [`Progress::Wants`] `at` stands before the event that could not be understood, or behind the compressed one that it
+    /// is in, and is kept.
     pub(crate) fn read(
         &mut self,
         chunk: &Chunk,
@@ -110,10 +125,19 @@ impl Normaliser {
     ) -> Result<Progress, NormaliseError> {
         loop {
             if !self.expanding.is_empty() {
-                self.expand(out)?;
+                if let Some(wanted) = self.expand(out)? {
+                    return Ok(Progress::Wants(wanted));
+                }
                 if !out.is_empty() {
                     return Ok(Progress::More);
                 }
+                continue;
+            }
+            if *at == 0
+                && let Some(spilled) = &chunk.spilled
+            {
+                self.expand_spilled(spilled)?;
+                *at += 1;
                 continue;
             }
             let Some(range) = chunk.events.get(*at) else {
@@ -122,13 +146,9 @@ impl Normaliser {
             };
             let bytes = bytes_of(&chunk.data, range);
             let (header, event) = self.decoder.event(bytes, range.start)?;
+            self.stands(&header);
             match event {
                 Event::Payload(payload) => {
-                    if self.tables.may_want()
-                        && let Some(wanted) = self.wanted_of(&mut payload.events()?)?
-                    {
-                        return Ok(Progress::Wants(wanted));
-                    }
                     self.finish(chunk.data.clone(), out);
                     self.expanding.push(Expanding::Payload(payload.events_in(&chunk.data)?));
                 }
@@ -146,6 +166,7 @@ impl Normaliser {
                         return Ok(Progress::Wants(wanted));
                     }
                     self.event(&header, event, bytes, chunk.data.as_ref(), out)?;
+                    self.moved();
                     if !self.expanding.is_empty() {
                         self.finish(chunk.data.clone(), out);
                     }
@@ -176,7 +197,11 @@ impl Normaliser {
             }
             Event::TableMap(event) => {
                 self.spools(bytes, header)?;
-                self.tables.learn(&event)?;
+                self.tables.learn(&event).map_err(|error| NormaliseError::Table {
+                    transaction: self.assembler.transaction().map_or_else(String::new, |tx| tx.id.to_string()),
+                    ordinal: self.assembler.next_ordinal().unwrap_or_default(),
+                    error,
+                })?;
             }
             Event::Gtid(gtid) => {
                 let committed_at = gtid.original_committed_at.or(gtid.committed_at);
@@ -258,8 +283,7 @@ impl Normaliser {
             all.append(&mut self.rebuilt);
             Bytes::from(all)
         };
-        let end = self.end.take().map(|end| (end, Box::default()));
-        self.assembler.finish(data, end, self.written_at, out);
+        self.assembler.finish(data, self.end.take(), self.written_at, out);
     }
 }
 

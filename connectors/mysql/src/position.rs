@@ -230,6 +230,13 @@ pub(crate) fn in_log(file: &str, offset: u64) -> (usize, &str, u64) {
     (file.len(), file, offset)
 }
 
+/// A place of a file as text that sorts as the log of one server does: the file's number and the offset in it.
+pub(crate) fn sequence(file: &str, offset: u64) -> Box<str> {
+    let digits = file.rsplit('.').next().unwrap_or_default();
+    let number: u64 = digits.parse().unwrap_or_default();
+    format!("{number:010}-{offset:012}").into()
+}
+
 /// Goes on to, or adds, what lies behind a transaction.
 fn go_on(place: &mut Place, behind: &Place) {
     match (place, behind) {

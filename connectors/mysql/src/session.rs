@@ -6,7 +6,9 @@
 mod dump;
 mod greeting;
 mod login;
+mod rows;
 mod scramble;
+mod spill;
 mod stream;
 
 use bytes::{Buf, BytesMut};
@@ -19,6 +21,8 @@ use crate::error::{ServerError, failure, garbled, of_io, of_server};
 use crate::url::{ConnectUrl, Host};
 
 pub(crate) use dump::Request;
+pub(crate) use rows::{Answer, Failed, Values};
+pub(crate) use spill::Spilled;
 pub(crate) use stream::{Chunk, Dump};
 
 /// A payload of this length goes on in the next packet.
@@ -37,6 +41,12 @@ pub(crate) struct Session {
     /// The number that the next packet of this command has, in either direction.
     sequence: u8,
     host: Host,
+    /// Bytes at the front of the input that hold the row handed out last.
+    looked_at: usize,
+    /// A row that came in several packets.
+    joined: Vec<u8>,
+    /// Rows of an answer are still to be read.
+    is_answering: bool,
 }
 
 impl Session {
@@ -63,7 +73,15 @@ impl Session {
     }
 
     fn new(stream: Stream, host: Host) -> Self {
-        Self { stream, input: BytesMut::with_capacity(16 * 1024), sequence: 0, host }
+        Self {
+            stream,
+            input: BytesMut::with_capacity(16 * 1024),
+            sequence: 0,
+            host,
+            looked_at: 0,
+            joined: Vec::new(),
+            is_answering: false,
+        }
     }
 
     /// The host that let us in.
@@ -117,6 +135,7 @@ impl Session {
     /// Sends a command: the numbers of packets begin anew.
     async fn command(&mut self, command: u8, body: &[u8]) -> Result<(), SourceError> {
         self.sequence = 0;
+        self.input.advance(std::mem::take(&mut self.looked_at));
         let mut payload = Vec::with_capacity(body.len() + 1);
         payload.push(command);
         payload.extend_from_slice(body);

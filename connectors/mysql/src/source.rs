@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use figvine_change::{Batch, Engine, Position, Source, SourceError, SourceErrorKind};
 
-use crate::catalogue::Catalogue;
-use crate::config::Flavour;
+use crate::backfill::PassedOn;
+use crate::catalogue::{Catalogue, ColumnFacts, Server};
 use crate::error::{Told, failure};
 use crate::normalise::{NormaliseError, Normaliser, Progress};
+use crate::scout::{Errand, Scout};
 use crate::session::{Chunk, Dump};
-use crate::tables::Wanted;
+use crate::tables::{Facts, TableError, Wanted};
 use crate::url::ConnectUrl;
 
 /// A binary log that is being read.
@@ -19,7 +21,8 @@ use crate::url::ConnectUrl;
 pub struct MysqlSource {
     pub(crate) started_at: Position,
     pub(crate) engine: Engine,
-    pub(crate) flavour: Flavour,
+    pub(crate) server: Server,
+    pub(crate) heartbeat: Duration,
     pub(crate) dump: Dump,
     pub(crate) normaliser: Normaliser,
     pub(crate) url: ConnectUrl,
@@ -30,29 +33,59 @@ pub struct MysqlSource {
     pub(crate) chunk: Option<(Chunk, usize)>,
     /// What a table map made us ask and is not answered yet.
     pub(crate) wanted: Option<Wanted>,
+    /// Who asks, where the log does not tell columns.
+    pub(crate) scout: Option<Scout>,
     /// Told when somebody else comes under our server id.
     pub(crate) is_replaced: Arc<AtomicBool>,
+    /// Told what is handed out, for the readers of existing rows.
+    pub(crate) passed_on: PassedOn,
     /// Batches read and not yet handed out.
     pub(crate) ready: VecDeque<Batch>,
 }
 
 impl MysqlSource {
-    /// Asks the catalogue. A connection that broke meanwhile is made anew, once.
+    /// Asks the catalogue; where the log does not tell columns, by a scout.
     async fn answer(&mut self) -> Result<(), SourceError> {
         let Some(wanted) = self.wanted.clone() else { return Ok(()) };
-        if let Some(mut catalogue) = self.catalogue.take()
-            && let Ok(columns) = catalogue.columns(self.flavour, &wanted.schema, &wanted.name).await
-        {
-            self.catalogue = Some(catalogue);
-            self.normaliser.tables.answer(&wanted, columns);
+        if wanted.is_nameless {
+            let scout = self.scout.get_or_insert_with(|| {
+                Scout::send(Errand {
+                    url: self.url.clone(),
+                    program: self.program.clone(),
+                    server: self.server.clone(),
+                    globs: self.normaliser.tables.globs.clone(),
+                    place: self.normaliser.place(),
+                    heartbeat: self.heartbeat,
+                    is_first: !self.normaliser.tables.is_scouted(),
+                    wanted,
+                })
+            });
+            let found = scout.report().await?;
+            self.scout = None;
+            for (table, facts) in found {
+                self.normaliser.tables.answer(&table, facts);
+            }
         } else {
-            let mut catalogue = Catalogue::connect(&self.url, &self.program).await?;
-            let columns = catalogue.columns(self.flavour, &wanted.schema, &wanted.name).await?;
-            self.catalogue = Some(catalogue);
-            self.normaliser.tables.answer(&wanted, columns);
+            let columns = Box::pin(self.columns(&wanted)).await?;
+            self.normaliser.tables.answer(&wanted, Facts { columns, ..Facts::default() });
         }
         self.wanted = None;
         Ok(())
+    }
+
+    /// Asks for columns. A connection that broke meanwhile is made anew, once.
+    async fn columns(&mut self, of: &Wanted) -> Result<Vec<ColumnFacts>, SourceError> {
+        let flavour = self.server.flavour;
+        if let Some(mut catalogue) = self.catalogue.take()
+            && let Ok(columns) = catalogue.columns(flavour, &of.schema, &of.name).await
+        {
+            self.catalogue = Some(catalogue);
+            return Ok(columns);
+        }
+        let mut catalogue = Catalogue::connect(&self.url, &self.program).await?;
+        let columns = catalogue.columns(flavour, &of.schema, &of.name).await?;
+        self.catalogue = Some(catalogue);
+        Ok(columns)
     }
 }
 
@@ -61,6 +94,7 @@ impl Source for MysqlSource {
         // Everything half-done stands in `self`, so that a dropped call loses nothing.
         loop {
             if let Some(batch) = self.ready.pop_front() {
+                self.passed_on.add(&batch);
                 return Ok(Some(batch));
             }
             Box::pin(self.answer()).await?;
@@ -106,9 +140,12 @@ fn of_log(error: NormaliseError) -> SourceError {
             error.to_string(),
             "Set `binlog_format = ROW`. Read the table again; `on_statement: warn` goes on without these rows.",
         ),
-        NormaliseError::Table(crate::tables::TableError::Outdated { .. }) => {
-            ("FV-1403", error.to_string(), "Set `binlog_row_metadata = FULL`: then the log itself tells the columns.")
-        }
+        NormaliseError::Table { error: TableError::Outdated { .. }, .. } => (
+            "FV-1403",
+            error.to_string(),
+            "Nothing was skipped. Set `binlog_row_metadata = FULL`: from then on the log itself tells the columns. What was \
+             logged without cannot be told any more: read the tables again, or begin anew with another stream.",
+        ),
         NormaliseError::RolledBack => (
             "FV-1404",
             error.to_string(),

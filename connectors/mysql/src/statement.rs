@@ -5,6 +5,13 @@
 //! This is no parser of SQL. Nothing of what is not understood here stops the log:
 //! a change of a table's shape is told by the next table map.
 
+mod reshaped;
+mod tokens;
+
+use tokens::{Cursor, tokens};
+
+pub use reshaped::{Reshaped, reshaped};
+
 /// A table in a statement.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TableName {
@@ -81,7 +88,7 @@ pub fn effect(statement: &[u8], schema: &str) -> Effect {
             at.skip(&["IF"]);
             at.skip(&["EXISTS"]);
             let Some(table) = at.table() else { return Effect::Nothing };
-            at.alteration(table)
+            alteration(&mut at, table)
         }
         Some("CREATE") => {
             at.skip(&["OR"]);
@@ -99,192 +106,27 @@ pub fn effect(statement: &[u8], schema: &str) -> Effect {
     }
 }
 
-/// A word in capitals, a name between quotes, or a mark.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    Word(String),
-    Name(String),
-    Mark(char),
-}
-
-/// Words, names and marks; what stands in comments and strings is left out, but for what the servers run of a
-/// comment (`/*!50700 ... */`).
-fn tokens(text: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let tail = rest.get(first.len_utf8()..).unwrap_or_default();
-        if first.is_whitespace() {
-            rest = tail;
-        } else if let Some(comment) = rest.strip_prefix("/*") {
-            let run = comment.strip_prefix("M!").or_else(|| comment.strip_prefix('!'));
-            rest = match run {
-                Some(run) => run.trim_start_matches(|c: char| c.is_ascii_digit()),
-                None => comment.split_once("*/").map_or("", |(_, behind)| behind),
-            };
-        } else if let Some(behind) = rest.strip_prefix("*/") {
-            rest = behind;
-        } else if first == '#' || rest.starts_with("-- ") {
-            rest = rest.split_once('\n').map_or("", |(_, behind)| behind);
-        } else if matches!(first, '`' | '"') {
-            let (name, behind) = quoted(tail, first);
-            tokens.push(Token::Name(name));
-            rest = behind;
-        } else if first == '\'' {
-            rest = string(tail);
-        } else if first.is_alphanumeric() || matches!(first, '_' | '$') {
-            let end = rest.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '$'))).unwrap_or(rest.len());
-            let (word, behind) = rest.split_at(end);
-            tokens.push(Token::Word(word.to_owned()));
-            rest = behind;
-        } else {
-            tokens.push(Token::Mark(first));
-            rest = tail;
-        }
-    }
-    tokens
-}
-
-/// A name up to its closing quote, which stands doubled inside of it.
-fn quoted(text: &str, quote: char) -> (String, &str) {
-    let mut name = String::new();
-    let mut characters = text.char_indices().peekable();
-    while let Some((at, character)) = characters.next() {
-        if character != quote {
-            name.push(character);
-        } else if characters.peek().is_some_and(|(_, next)| *next == quote) {
-            name.push(quote);
-            characters.next();
-        } else {
-            return (name, text.get(at + quote.len_utf8()..).unwrap_or_default());
-        }
-    }
-    (name, "")
-}
-
-/// What follows a string.
-fn string(text: &str) -> &str {
-    let mut characters = text.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '\\' => {
-                characters.next();
-            }
-            '\'' => return text.get(at + 1..).unwrap_or_default(),
-            _ => {}
-        }
-    }
-    ""
-}
-
-struct Cursor<'t> {
-    tokens: &'t [Token],
-    schema: &'t str,
-}
-
-impl Cursor<'_> {
-    fn is_at_end(&self) -> bool {
-        self.tokens.is_empty()
-    }
-
-    fn next(&mut self) -> Option<&Token> {
-        let (first, rest) = self.tokens.split_first()?;
-        self.tokens = rest;
-        Some(first)
-    }
-
-    /// The next word, in capitals.
-    fn word(&mut self) -> Option<String> {
-        match self.next()? {
-            Token::Word(word) => Some(word.to_ascii_uppercase()),
-            Token::Name(_) | Token::Mark(_) => None,
-        }
-    }
-
-    /// Passes over one of the words or marks.
-    fn skip(&mut self, any_of: &[&str]) -> bool {
-        let is_one = match self.tokens.first() {
-            Some(Token::Word(word)) => any_of.iter().any(|one| word.eq_ignore_ascii_case(one)),
-            Some(Token::Mark(mark)) => any_of.iter().any(|one| one.chars().eq([*mark])),
-            Some(Token::Name(_)) | None => false,
-        };
-        if is_one {
-            self.next();
-        }
-        is_one
-    }
-
-    fn identifier(&mut self) -> Option<String> {
-        match self.tokens.first()? {
-            Token::Word(text) | Token::Name(text) => {
-                let text = text.clone();
-                self.next();
-                Some(text)
-            }
-            Token::Mark(_) => None,
-        }
-    }
-
-    fn table(&mut self) -> Option<TableName> {
-        let first = self.identifier()?;
-        if self.skip(&["."]) {
-            let name = self.identifier()?;
-            return Some(TableName { schema: first, name });
-        }
-        Some(TableName { schema: self.schema.to_owned(), name: first })
-    }
-
-    fn list(&mut self) -> Vec<TableName> {
-        let mut tables = Vec::new();
-        while let Some(table) = self.table() {
-            tables.push(table);
-            if !self.skip(&[","]) {
-                break;
-            }
-        }
-        tables
-    }
-
-    /// Every name that could be a table's.
-    fn all(&mut self) -> Vec<TableName> {
-        let mut tables = Vec::new();
-        while !self.is_at_end() {
-            match self.table() {
-                Some(table) if !tables.contains(&table) => tables.push(table),
-                Some(_) => {}
-                None => {
-                    self.next();
+/// Behind ALTER TABLE and its table.
+fn alteration(at: &mut Cursor<'_>, table: TableName) -> Effect {
+    let mut is_new_clause = true;
+    while !at.is_at_end() {
+        if is_new_clause && at.skip(&["RENAME"]) {
+            // RENAME COLUMN, INDEX, KEY are of the shape.
+            if !at.skip(&["COLUMN", "INDEX", "KEY"]) {
+                at.skip(&["TO", "AS", "="]);
+                if let Some(to) = at.table() {
+                    return Effect::Renames(vec![(table, to)]);
                 }
             }
+        } else if is_new_clause && at.skip(&["TRUNCATE", "DROP", "EXCHANGE", "CONVERT"]) && at.skip(&["PARTITION"]) {
+            return Effect::Partitions(table);
         }
-        tables
-    }
-
-    /// Behind ALTER TABLE and its table.
-    fn alteration(&mut self, table: TableName) -> Effect {
-        let mut is_new_clause = true;
-        while !self.is_at_end() {
-            if is_new_clause && self.skip(&["RENAME"]) {
-                // RENAME COLUMN, INDEX, KEY are of the shape.
-                if !self.skip(&["COLUMN", "INDEX", "KEY"]) {
-                    self.skip(&["TO", "AS", "="]);
-                    if let Some(to) = self.table() {
-                        return Effect::Renames(vec![(table, to)]);
-                    }
-                }
-            } else if is_new_clause
-                && self.skip(&["TRUNCATE", "DROP", "EXCHANGE", "CONVERT"])
-                && self.skip(&["PARTITION"])
-            {
-                return Effect::Partitions(table);
-            }
-            is_new_clause = self.skip(&[","]);
-            if !is_new_clause {
-                self.next();
-            }
+        is_new_clause = at.skip(&[","]);
+        if !is_new_clause {
+            at.next();
         }
-        Effect::Nothing
     }
+    Effect::Nothing
 }
 
 #[cfg(test)]
@@ -354,6 +196,8 @@ mod tests {
         fn no_statement_panics(statement in any::<Vec<u8>>(), text in "[A-Za-z`'\"/*!, .#;()\\-\n]{0,80}") {
             let _ = effect(&statement, "shop");
             let _ = effect(text.as_bytes(), "shop");
+            let _ = reshaped(&statement, "shop");
+            let _ = reshaped(format!("ALTER TABLE {text}").as_bytes(), "shop");
             let _ = effect(format!("ALTER TABLE {text}").as_bytes(), "shop");
             let _ = effect(format!("RENAME TABLE {text}").as_bytes(), "shop");
         }

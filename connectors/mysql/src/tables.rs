@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use figvine_change::{Column, Table};
 
-use crate::catalogue::ColumnFacts;
+use crate::catalogue::{ColumnFacts, Key};
 use crate::config::{Flavour, Keyless};
 use crate::decode::reader::DecodeError;
 use crate::decode::table_map::{ColumnMap, TableMap, TableMapEvent, column_type as t};
 use crate::globs::Globs;
+use crate::statement::TableName;
 use crate::value::charset::BINARY;
 use crate::value::{Charsets, Declared, ValueOptions, codec};
 
 /// The collation `utf8mb4_general_ci`.
-const UTF8MB4: u32 = 45;
+pub(crate) const UTF8MB4: u32 = 45;
 /// Ids of tables that are kept in mind.
 const MOST_IDS: usize = 4096;
 
@@ -41,8 +42,10 @@ pub(crate) struct Tables {
     by_id: HashMap<u64, Known>,
     /// The last shape of each captured table.
     shapes: HashMap<(Box<str>, Box<str>), Arc<Table>>,
-    /// What the catalogue says of columns; of a table that it does not have, nothing.
-    facts: HashMap<(Box<str>, Box<str>), Vec<ColumnFacts>>,
+    /// What the catalogue says; of a table that it does not have, nothing.
+    facts: HashMap<(Box<str>, Box<str>), Facts>,
+    /// Whether the catalogue was asked because of a log without names.
+    is_scouted: bool,
     /// Unique keys of tables without a primary one, from the catalogue.
     keys: HashMap<(Box<str>, Box<str>), Vec<String>>,
     /// Names of tables that are captured, as far as known: for statements.
@@ -54,6 +57,19 @@ pub(crate) struct Tables {
 pub(crate) struct Wanted {
     pub(crate) schema: Box<str>,
     pub(crate) name: Box<str>,
+    /// The log does not tell its columns: what the catalogue says must be true of where the log is read.
+    pub(crate) is_nameless: bool,
+}
+
+/// What the catalogue says of a table.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Facts {
+    pub(crate) columns: Vec<ColumnFacts>,
+    pub(crate) key: Option<Key>,
+    /// The place of a statement, ahead of where the log is read, that gave it columns or keys: they are not those of the log.
+    pub(crate) changed_at: Option<String>,
+    /// Whether such a statement was looked for.
+    pub(crate) is_scouted: bool,
 }
 
 /// A table that cannot be understood.
@@ -63,13 +79,19 @@ pub(crate) enum TableError {
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// The log has no names, and the catalogue's table is another.
-    #[error("the log does not tell the columns of {schema}.{name}, and the table has other columns by now")]
+    #[error("the log does not tell the columns of {schema}.{name}, and the table has other columns by now{}", changed(.changed_at.as_deref()))]
     Outdated {
         /// The database.
         schema: Box<str>,
         /// The table.
         name: Box<str>,
+        /// The place of the statement that gave it those, where it is known.
+        changed_at: Option<String>,
     },
+}
+
+fn changed(at: Option<&str>) -> String {
+    at.map_or_else(String::new, |at| format!(", by the statement before {at}"))
 }
 
 impl Tables {
@@ -91,6 +113,7 @@ impl Tables {
             by_id: HashMap::new(),
             shapes: HashMap::new(),
             facts: HashMap::new(),
+            is_scouted: false,
             keys,
             names,
         }
@@ -136,46 +159,39 @@ impl Tables {
 
     /// What the catalogue must be asked before [`Tables::learn`].
     pub(crate) fn wants(&self, event: &TableMapEvent<'_>) -> Option<Wanted> {
-        let key = (event.schema.into(), event.name.into());
-        if self.is_same(event)
-            || !self.globs.matches_table(event.schema, event.name)
-            || self.facts.contains_key(&key)
-            || !self.needs_facts(event)
-        {
+        if self.is_same(event) || !self.globs.matches_table(event.schema, event.name) {
             return None;
         }
-        Some(Wanted { schema: key.0, name: key.1 })
-    }
-
-    /// Whether the catalogue may have to be asked at all.
-    pub(crate) fn may_want(&self) -> bool {
-        self.flavour == Flavour::MariaDb || self.options.tinyint1_as_boolean || self.has_nameless()
-    }
-
-    fn has_nameless(&self) -> bool {
-        self.by_id.is_empty() || self.by_id.values().any(|known| !known.map.has_names)
-    }
-
-    /// MariaDB's log does not tell JSON, UUID and the like; no log tells display widths; not every log tells names.
-    fn needs_facts(&self, event: &TableMapEvent<'_>) -> bool {
-        self.flavour == Flavour::MariaDb
-            || self.options.tinyint1_as_boolean
-            || event.parse().is_ok_and(|map| !map.has_names)
+        let key = (event.schema.into(), event.name.into());
+        let is_nameless = event.parse().is_ok_and(|map| !map.has_names);
+        // MariaDB's log does not tell JSON, UUID and the like; no log tells display widths.
+        let is_needed = is_nameless || self.flavour == Flavour::MariaDb || self.options.tinyint1_as_boolean;
+        let is_known = self.facts.get(&key).is_some_and(|facts| facts.is_scouted || !is_nameless);
+        (is_needed && !is_known).then_some(Wanted { schema: key.0, name: key.1, is_nameless })
     }
 
     /// Takes in what the catalogue answered.
-    pub(crate) fn answer(&mut self, wanted: &Wanted, columns: Vec<ColumnFacts>) {
-        self.facts.insert((wanted.schema.clone(), wanted.name.clone()), columns);
+    pub(crate) fn answer(&mut self, wanted: &Wanted, facts: Facts) {
+        self.is_scouted |= facts.is_scouted;
+        self.facts.insert((wanted.schema.clone(), wanted.name.clone()), facts);
     }
 
-    /// What was known of a table's columns may not hold any longer.
-    pub(crate) fn forget(&mut self, schema: &str, name: &str) {
-        self.facts.remove(&(schema.into(), name.into()));
+    /// Whether the catalogue was asked because of a log without names.
+    pub(crate) fn is_scouted(&self) -> bool {
+        self.is_scouted
     }
 
-    /// The same of all tables.
-    pub(crate) fn forget_all(&mut self) {
-        self.facts.clear();
+    /// What was known of a table does not hold behind a statement that changes it. Names are compared as loosely as a
+    /// scout does it.
+    pub(crate) fn forget(&mut self, table: &TableName) {
+        let is_same = |name: &str, of: &str| {
+            of.is_empty() || name.eq_ignore_ascii_case(of) || !(name.is_ascii() || of.is_ascii())
+        };
+        let is_meant = |schema: &str, name: &str| is_same(schema, &table.schema) && is_same(name, &table.name);
+        self.facts.retain(|(schema, name), _| !is_meant(schema, name));
+        // A server that was restarted counts its ids anew: the same id with the same types is not the same table.
+        let is_meant = |known: &Known| known.captured.as_ref().is_some_and(|of| is_meant(&of.schema, &of.name));
+        self.by_id.retain(|_, known| !is_meant(known));
     }
 
     fn is_same(&self, event: &TableMapEvent<'_>) -> bool {
@@ -212,11 +228,13 @@ impl Tables {
     }
 
     fn table(&self, key: &(Box<str>, Box<str>), map: &mut TableMap) -> Result<Table, TableError> {
-        let facts = self.facts.get(key).map(Vec::as_slice).unwrap_or_default();
+        let known = self.facts.get(key);
+        let facts = known.map(|facts| facts.columns.as_slice()).unwrap_or_default();
         if !map.has_names {
+            let changed_at = known.and_then(|facts| facts.changed_at.clone());
             let fits = |(column, fact): (&ColumnMap, &ColumnFacts)| may_be(column, &fact.column_type);
-            if facts.len() != map.columns.len() || !map.columns.iter().zip(facts).all(fits) {
-                return Err(TableError::Outdated { schema: key.0.clone(), name: key.1.clone() });
+            if changed_at.is_some() || facts.len() != map.columns.len() || !map.columns.iter().zip(facts).all(fits) {
+                return Err(TableError::Outdated { schema: key.0.clone(), name: key.1.clone(), changed_at });
             }
             for (column, fact) in map.columns.iter_mut().zip(facts) {
                 column.name = Some(fact.name.as_str().into());
@@ -248,7 +266,8 @@ impl Tables {
         let columns: Vec<Column> = columns.collect();
         let mut key_columns = map.primary_key.clone();
         if key_columns.is_empty()
-            && let Some(names) = self.keys.get(key)
+            && let Some(names) =
+                known.and_then(|facts| Some(&facts.key.as_ref()?.columns)).or_else(|| self.keys.get(key))
         {
             let found: Vec<_> =
                 names.iter().filter_map(|name| columns.iter().position(|column| *column.name == **name)).collect();
@@ -296,7 +315,7 @@ fn may_be(column: &ColumnMap, declared: &str) -> bool {
 }
 
 /// The labels in `enum('a','b')`: in each, quotes stand doubled and control characters behind backslashes.
-fn labels(column_type: &str) -> Vec<Box<[u8]>> {
+pub(crate) fn labels(column_type: &str) -> Vec<Box<[u8]>> {
     let mut labels = Vec::new();
     let mut characters = column_type.chars().peekable();
     while let Some(character) = characters.next() {

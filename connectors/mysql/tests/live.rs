@@ -3,6 +3,7 @@
 mod live {
     pub(crate) mod harness;
 
+    mod backfill;
     mod failover;
     mod images;
     mod log;

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use figvine_change::{SourceError, SourceErrorKind};
+use figvine_change::{Load, SourceError, SourceErrorKind};
 
 use super::{Catalogue, field};
+use crate::backfill::MARK;
 use crate::config::Flavour;
 use crate::error::failure;
 use crate::gtid::{MariaDbSet, MySqlSet};
 use crate::position::Place;
+use crate::session::TextRow;
 
 /// Settings that matter; a server knows those that it has. GTID sets are not among them: SHOW cuts long values.
 const SETTINGS: [&str; 25] = [
@@ -176,6 +178,19 @@ impl Catalogue {
             Err(error) if error.kind == SourceErrorKind::Refused => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// How busy the server is: threads that run, less our dumps, our readers and this one. Of other users' threads
+    /// the number alone is shown to everybody.
+    pub(crate) async fn load(&mut self) -> Result<Load, SourceError> {
+        let what = "asking how busy the server is";
+        let rows = self.ask("SHOW GLOBAL STATUS LIKE 'Threads\\_running'", what).await?;
+        let running: u32 = rows.first().and_then(|row| field(row, 1).parse().ok()).unwrap_or(0);
+        let list = self.ask("SHOW FULL PROCESSLIST", what).await?;
+        let is_ours = |row: &&TextRow| field(row, 4).starts_with("Binlog Dump") || field(row, 7).contains(MARK);
+        let ours = list.iter().filter(is_ours).count();
+        let ours = u32::try_from(ours).unwrap_or(u32::MAX).saturating_add(1);
+        Ok(Load { active_sessions: running.saturating_sub(ours), replica_lag: None })
     }
 
     /// How many XA transactions are prepared; 0 where we may not know.

@@ -52,6 +52,33 @@ pub(crate) struct ColumnFacts {
     pub(crate) is_json: bool,
 }
 
+/// How large a table is, about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) schema: String,
+    pub(crate) name: String,
+    pub(crate) rows: u64,
+    /// Bytes of the rows.
+    pub(crate) bytes: u64,
+}
+
+/// How a table's rows are told apart, and gone through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Keys {
+    /// The columns of the primary key, or of the unique index that is taken in its place.
+    pub(crate) columns: Vec<String>,
+    /// An index that orders all rows: none where the key is one over the beginnings of values.
+    pub(crate) index: Option<Index>,
+}
+
+/// An index over whole columns that are never null.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Index {
+    pub(crate) name: String,
+    /// In its order, and whether each is in descending order.
+    pub(crate) columns: Vec<(String, bool)>,
+}
+
 /// A foreign key whose table the server changes by itself.
 #[derive(Debug, Clone)]
 pub(crate) struct ForeignKey {
@@ -166,6 +193,60 @@ impl Catalogue {
             }
         });
         Ok(facts.collect())
+    }
+
+    /// The keys of one table. Of several unique indexes that one counts which stands first in `definition`, and of those that
+    /// do not stand there the first by name.
+    pub(crate) async fn keys(&mut self, schema: &str, table: &str, definition: &str) -> Result<Keys, SourceError> {
+        let what = format!("reading the keys of {schema}.{table}");
+        let sql = format!(
+            "SELECT index_name, column_name, nullable, sub_part, collation FROM information_schema.statistics
+             WHERE non_unique = 0 AND table_schema = {} AND table_name = {} ORDER BY index_name, seq_in_index",
+            literal(schema),
+            literal(table)
+        );
+        let mut primary = Vec::new();
+        let mut indexes: BTreeMap<String, Option<Vec<(String, bool)>>> = BTreeMap::new();
+        for row in self.ask(&sql, &what).await? {
+            let column = field(&row, 1).to_owned();
+            let columns = indexes.entry(field(&row, 0).to_owned()).or_insert_with(|| Some(Vec::new()));
+            let is_plain = !column.is_empty() && field(&row, 2) != "YES" && field(&row, 3).is_empty();
+            if field(&row, 0) == "PRIMARY" {
+                primary.push(column.clone());
+            }
+            match columns {
+                Some(columns) if is_plain => columns.push((column, field(&row, 4) == "D")),
+                columns => *columns = None,
+            }
+        }
+        let index = |name: &String| Some(Index { name: name.clone(), columns: indexes.get(name)?.clone()? });
+        let mut names: Vec<_> = indexes.keys().collect();
+        let place = |name: &str| definition.find(&format!("\n  UNIQUE KEY {} (", quoted(name))).unwrap_or(usize::MAX);
+        names.sort_by_key(|name| place(name));
+        let index = index(&"PRIMARY".to_owned()).or_else(|| names.into_iter().find_map(index));
+        let columns = match &index {
+            Some(index) if primary.is_empty() => index.columns.iter().map(|(name, _)| name.clone()).collect(),
+            _ => primary,
+        };
+        Ok(Keys { columns, index })
+    }
+
+    /// Rows and bytes of tables, as the server estimates them.
+    pub(crate) async fn sizes(&mut self, flavour: Flavour) -> Result<Vec<Size>, SourceError> {
+        let what = "reading the sizes of the tables";
+        if flavour == Flavour::MySql {
+            // Else what was kept a day ago.
+            self.ask("SET SESSION information_schema_stats_expiry = 0", what).await?;
+        }
+        let sql = format!(
+            "SELECT table_schema, table_name, table_rows, data_length FROM information_schema.tables
+             WHERE table_schema NOT IN {SYSTEM}"
+        );
+        let rows = self.ask(&sql, what).await?;
+        let text = |row, at| field(row, at).to_owned();
+        let number = |row, at| field(row, at).parse().unwrap_or(0);
+        let size = |row| Size { schema: text(row, 0), name: text(row, 1), rows: number(row, 2), bytes: number(row, 3) };
+        Ok(rows.iter().map(size).collect())
     }
 
     /// Names of character sets by the numbers of their collations.

@@ -18,27 +18,42 @@ const WINDOW_LOG: u32 = 27;
 /// A payload, not decompressed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload<'a> {
-    is_compressed: bool,
-    /// Length of the events in bytes, where told.
-    pub uncompressed_bytes: Option<u64>,
+    fields: Fields,
     bytes: &'a [u8],
     range: Range<u32>,
 }
 
-impl<'a> Payload<'a> {
-    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let (mut is_compressed, mut uncompressed_bytes, mut size) = (true, None, None);
+/// A payload whose event is too long to be held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LongPayload {
+    fields: Fields,
+    /// Where in the event its bytes stand.
+    pub range: Range<u64>,
+}
+
+/// What stands before the compressed bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fields {
+    is_compressed: bool,
+    /// Length of the events in bytes, where told.
+    uncompressed_bytes: Option<u64>,
+    size: Option<u64>,
+}
+
+impl Fields {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut fields = Self { is_compressed: true, uncompressed_bytes: None, size: None };
         loop {
             let field = reader.packed("payload field")?;
             if field == 0 {
-                break;
+                return Ok(fields);
             }
             let at = reader.at();
             let mut value = Reader::new(reader.packed_bytes("payload field")?, at);
             match field {
-                1 => size = Some(value.packed("payload size")?),
+                1 => fields.size = Some(value.packed("payload size")?),
                 2 => {
-                    is_compressed = match value.packed("compression algorithm")? {
+                    fields.is_compressed = match value.packed("compression algorithm")? {
                         0 => true,
                         255 => false,
                         other => {
@@ -46,41 +61,14 @@ impl<'a> Payload<'a> {
                         }
                     }
                 }
-                3 => uncompressed_bytes = Some(value.packed("uncompressed size")?),
+                3 => fields.uncompressed_bytes = Some(value.packed("uncompressed size")?),
                 // Fields of newer servers.
                 _ => {}
             }
         }
-        let first = reader.at();
-        let bytes = match size {
-            Some(size) => reader.take("payload", usize::try_from(size).unwrap_or(usize::MAX))?,
-            None => reader.rest(),
-        };
-        reader.finish("the payload")?;
-        Ok(Self { is_compressed, uncompressed_bytes, bytes, range: first..reader.at() })
     }
 
-    /// The events, to be read one by one, for as long as it takes: `data` is the buffer that the event stands in.
-    ///
-    /// # Errors
-    /// When there is no memory for a decompressor, or `data` is another buffer.
-    pub fn events_in(&self, data: &Bytes) -> Result<PayloadEvents<Cursor<Bytes>>, DecodeError> {
-        let range = self.range.start as usize..self.range.end as usize;
-        if data.get(range.clone()).is_none_or(|bytes| bytes.len() != self.bytes.len()) {
-            return Err(damaged("it stands elsewhere"));
-        }
-        self.over(Cursor::new(data.slice(range)))
-    }
-
-    /// The events, to be read one by one.
-    ///
-    /// # Errors
-    /// When there is no memory for a decompressor.
-    pub fn events(&self) -> Result<PayloadEvents<&'a [u8]>, DecodeError> {
-        self.over(self.bytes)
-    }
-
-    fn over<R: BufRead>(&self, bytes: R) -> Result<PayloadEvents<R>, DecodeError> {
+    fn events<R: BufRead>(&self, bytes: R) -> Result<PayloadEvents<R>, DecodeError> {
         let source = if self.is_compressed {
             let damaged = |_| damaged("no decompressor can be made");
             let mut decoder = zstd::Decoder::with_buffer(bytes).map_err(damaged)?;
@@ -93,26 +81,87 @@ impl<'a> Payload<'a> {
     }
 }
 
+impl<'a> Payload<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let fields = Fields::read(reader)?;
+        let first = reader.at();
+        let bytes = match fields.size {
+            Some(size) => reader.take("payload", usize::try_from(size).unwrap_or(usize::MAX))?,
+            None => reader.rest(),
+        };
+        reader.finish("the payload")?;
+        Ok(Self { fields, bytes, range: first..reader.at() })
+    }
+
+    /// Length of the events in bytes, where told.
+    #[must_use]
+    pub fn uncompressed_bytes(&self) -> Option<u64> {
+        self.fields.uncompressed_bytes
+    }
+
+    /// The events, to be read one by one, for as long as it takes: `data` is the buffer that the event stands in.
+    ///
+    /// # Errors
+    /// When there is no memory for a decompressor, or `data` is another buffer.
+    pub fn events_in(&self, data: &Bytes) -> Result<PayloadEvents<Box<dyn BufRead + Send>>, DecodeError> {
+        let range = self.range.start as usize..self.range.end as usize;
+        if data.get(range.clone()).is_none_or(|bytes| bytes.len() != self.bytes.len()) {
+            return Err(damaged("it stands elsewhere"));
+        }
+        self.fields.events(Box::new(Cursor::new(data.slice(range))))
+    }
+
+    /// The events, to be read one by one.
+    ///
+    /// # Errors
+    /// When there is no memory for a decompressor.
+    pub fn events(&self) -> Result<PayloadEvents<&'a [u8]>, DecodeError> {
+        self.fields.events(self.bytes)
+    }
+}
+
+impl LongPayload {
+    /// Reads the beginning of an event of `size` bytes, its checksum left out, that stands in `reader` behind the header.
+    pub(super) fn read(reader: &mut Reader<'_>, size: u64) -> Result<Self, DecodeError> {
+        let fields = Fields::read(reader)?;
+        let first = u64::from(reader.at());
+        let end = fields.size.map_or(Some(size), |length| first.checked_add(length));
+        match end {
+            Some(end) if end == size && first <= end => Ok(Self { fields, range: first..end }),
+            _ => {
+                Err(DecodeError::Misfit { what: "end of the payload", found: end.unwrap_or(u64::MAX), expected: size })
+            }
+        }
+    }
+
+    /// The events, to be read one by one out of the bytes of [`LongPayload::range`].
+    ///
+    /// # Errors
+    /// When there is no memory for a decompressor.
+    pub fn events(
+        &self,
+        bytes: Box<dyn BufRead + Send>,
+    ) -> Result<PayloadEvents<Box<dyn BufRead + Send>>, DecodeError> {
+        self.fields.events(bytes)
+    }
+}
+
 /// The events of a payload. Of what is decompressed, a window is kept and the event that is asked for.
-#[derive(Debug)]
 pub struct PayloadEvents<R> {
     source: Source<R>,
     /// What should follow, where that was told.
     left: Option<u64>,
 }
 
+impl<R> fmt::Debug for PayloadEvents<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PayloadEvents").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
 enum Source<R> {
     Plain(R),
     Zstd(Box<BufReader<zstd::Decoder<'static, R>>>),
-}
-
-impl<R> fmt::Debug for Source<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Plain(_) => "Plain",
-            Self::Zstd(_) => "Zstd",
-        })
-    }
 }
 
 impl<R: BufRead> Read for Source<R> {

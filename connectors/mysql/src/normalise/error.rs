@@ -16,8 +16,15 @@ pub(crate) enum NormaliseError {
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// A table map.
-    #[error(transparent)]
-    Table(#[from] TableError),
+    #[error("{transaction}, change {ordinal}: {error}")]
+    Table {
+        /// The name of its transaction.
+        transaction: String,
+        /// Rows of the transaction before it.
+        ordinal: u64,
+        /// What is wrong.
+        error: TableError,
+    },
     /// An event of an unknown type.
     #[error("an event of the unknown type {type_code}, which may carry rows")]
     Unknown {
@@ -58,8 +65,8 @@ pub(crate) enum NormaliseError {
         /// `schema.table`.
         table: String,
     },
-    /// Rows of an XA transaction cannot be kept.
-    #[error("the rows of a prepared XA transaction cannot be kept")]
+    /// A prepared XA transaction, or one that is too long for memory.
+    #[error("a transaction that is kept in a file cannot be written or read")]
     Spool(#[from] io::Error),
 }
 

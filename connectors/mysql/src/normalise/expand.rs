@@ -1,7 +1,8 @@
 //! What does not stand in the log as it is: compressed transactions, and XA transactions that are committed.
 
 use std::collections::VecDeque;
-use std::io::Cursor;
+use std::io::{BufRead, BufReader, Read as _, Seek as _, SeekFrom};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use figvine_change::Batch;
@@ -11,18 +12,21 @@ use super::{NormaliseError, Normaliser};
 use crate::decode::Event;
 use crate::decode::header::{Header, kind};
 use crate::decode::payload::PayloadEvents;
-use crate::decode::reader::DecodeError;
+use crate::decode::reader::{DecodeError, Reader};
 use crate::prepared::Spooled;
+use crate::session::Spilled;
 use crate::tables::Wanted;
 
 /// What is expanded is handed on in buffers of about this size.
 const EXPANDED_BYTES: usize = 32 * 1024;
+/// What is read at once of a transaction in a file.
+const FILE_BYTES: usize = 64 * 1024;
 
 /// Events that do not stand in the chunk as they are.
 #[derive(Debug)]
 pub(super) enum Expanding {
     /// A compressed transaction.
-    Payload(PayloadEvents<Cursor<Bytes>>),
+    Payload(PayloadEvents<Box<dyn BufRead + Send>>),
     /// An XA transaction, which ends with the event of `header`. `name` is that of its PREPARE.
     Xa { events: Spooled, header: Header, name: Option<Name> },
 }
@@ -38,29 +42,45 @@ impl Expanding {
 }
 
 impl Normaliser {
-    /// What the catalogue must be asked for a payload: looked for before anything of it is passed on.
-    pub(super) fn wanted_of(&self, events: &mut PayloadEvents<&[u8]>) -> Result<Option<Wanted>, NormaliseError> {
-        let mut buffer = Vec::new();
-        loop {
-            buffer.clear();
-            let Some(header) = events.append_next(&mut buffer)? else { return Ok(None) };
-            if header.type_code == kind::TABLE_MAP
-                && let (_, Event::TableMap(event)) = self.decoder.inner(&buffer, 0)?
-                && let Some(wanted) = self.tables.wants(&event)
-            {
-                return Ok(Some(wanted));
-            }
+    /// Begins with a transaction that is too long for memory.
+    pub(super) fn expand_spilled(&mut self, spilled: &Spilled) -> Result<(), NormaliseError> {
+        let Spilled { file, head, size, crc32, tail } = spilled;
+        self.stands(&Header::read(&mut Reader::new(head, 0))?);
+        let payload = self.decoder.long_payload(head, *size, *crc32, *tail)?;
+        let mut file = Arc::clone(file);
+        file.seek(SeekFrom::Start(payload.range.start))?;
+        let bytes = file.take(payload.range.end - payload.range.start);
+        let events = payload.events(Box::new(BufReader::with_capacity(FILE_BYTES, bytes)))?;
+        self.expanding.push(Expanding::Payload(events));
+        Ok(())
+    }
+
+    /// What the catalogue must be asked before an event.
+    fn wanted_by(&self, event: &[u8]) -> Result<Option<Wanted>, NormaliseError> {
+        if event.get(4) != Some(&kind::TABLE_MAP) {
+            return Ok(None);
+        }
+        match self.decoder.inner(event, 0)? {
+            (_, Event::TableMap(event)) => Ok(self.tables.wants(&event)),
+            _ => Ok(None),
         }
     }
 
-    /// Reads events of what is being expanded, as many as fit into a buffer, in batches of their own.
-    pub(super) fn expand(&mut self, out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
-        let Some(mut events) = self.expanding.pop() else { return Ok(()) };
+    /// Reads events of what is being expanded, as many as fit into a buffer, in batches of their own; up to one for which
+    /// the catalogue must be asked.
+    pub(super) fn expand(&mut self, out: &mut VecDeque<Batch>) -> Result<Option<Wanted>, NormaliseError> {
+        let Some(mut events) = self.expanding.pop() else { return Ok(None) };
         let depth = self.expanding.len();
         let mut buffer = Vec::with_capacity(EXPANDED_BYTES);
         loop {
             let start = buffer.len();
-            if !events.append_next(&mut buffer)? {
+            let is_there = if self.waiting.is_empty() {
+                events.append_next(&mut buffer)?
+            } else {
+                buffer.append(&mut self.waiting);
+                true
+            };
+            if !is_there {
                 self.finish(Bytes::from(buffer), out);
                 if let Expanding::Xa { header, name, .. } = events {
                     if let Some(name) = name {
@@ -68,14 +88,20 @@ impl Normaliser {
                     }
                     self.commit(&header, out)?;
                 }
-                return Ok(());
+                return Ok(None);
+            }
+            if let Some(wanted) = self.wanted_by(buffer.get(start..).unwrap_or_default())? {
+                self.waiting = buffer.split_off(start);
+                self.expanding.push(events);
+                self.finish(Bytes::from(buffer), out);
+                return Ok(Some(wanted));
             }
             self.inner(&buffer, start, out)?;
             if buffer.len() >= EXPANDED_BYTES || self.expanding.len() > depth {
                 // What an event inside made be expanded comes first.
                 self.expanding.insert(depth, events);
                 self.finish(Bytes::from(buffer), out);
-                return Ok(());
+                return Ok(None);
             }
         }
     }

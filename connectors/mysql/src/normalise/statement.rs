@@ -11,7 +11,7 @@ use crate::config::OnStatement;
 use crate::decode::header::Header;
 use crate::decode::query::{Query, Statement};
 use crate::prepared::Spool;
-use crate::statement::{Effect, TableName, effect};
+use crate::statement::{Effect, Reshaped, TableName, effect, reshaped};
 
 impl Normaliser {
     pub(super) fn query(
@@ -88,20 +88,14 @@ impl Normaliser {
         if self.open.as_ref().is_none_or(|open| open.is_half_alter) {
             return Ok(());
         }
+        if let Reshaped::Tables { tables, .. } = reshaped(query.statement, &schema) {
+            tables.iter().for_each(|table| self.tables.forget(table));
+        }
         match effect(query.statement, &schema) {
-            Effect::Empties(tables) => self.emptied(&tables, out),
-            Effect::Drops(tables) => {
-                self.emptied(&tables, out);
-                for table in tables {
-                    self.tables.forget(&table.schema, &table.name);
-                }
-            }
+            Effect::Empties(tables) | Effect::Drops(tables) => self.emptied(&tables, out),
             Effect::Renames(pairs) => {
                 for (from, to) in pairs {
                     self.tables.created(&to.schema, &to.name);
-                    for table in [&from, &to] {
-                        self.tables.forget(&table.schema, &table.name);
-                    }
                     let is_captured = |t: &TableName| self.tables.is_captured(&t.schema, &t.name);
                     if is_captured(&from) || is_captured(&to) {
                         let (from, to) = (qualified(&from), qualified(&to));
@@ -135,10 +129,9 @@ impl Normaliser {
             }
             Effect::Creates(table) => {
                 self.tables.created(&table.schema, &table.name);
-                self.tables.forget(&table.schema, &table.name);
+                self.tables.forget(&table);
             }
-            // The shape of a table may change: what the catalogue said does not hold any longer.
-            Effect::Nothing => self.tables.forget_all(),
+            Effect::Nothing => {}
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::error::misplaced;
 use super::{NormaliseError, Normaliser};
 use crate::decode::header::Header;
 use crate::gtid::{MariaDbGtid, Uuid};
-use crate::position::Place;
+use crate::position::{Place, sequence};
 use crate::prepared::Spool;
 
 /// The transaction that is being read.
@@ -131,7 +131,23 @@ impl Normaliser {
     }
 
     fn ended(&mut self) {
-        self.end = Some(Position::between(self.reading.to_string()));
+        self.end = Some((Position::between(self.reading.to_string()), sequence(&self.file, self.offset)));
+        self.told_offset = self.offset;
+    }
+
+    /// An event stands in the file itself. What is made up for the session alone has no place there.
+    pub(super) fn stands(&mut self, header: &Header) {
+        if header.end > 0 {
+            self.offset = self.offset(header);
+        }
+    }
+
+    /// Between transactions the log is further than was told: by events that are none of a transaction.
+    pub(super) fn moved(&mut self) {
+        let is_between = self.open.is_none() && self.expanding.is_empty() && self.passed.is_none();
+        if is_between && self.offset != self.told_offset && !self.file.is_empty() {
+            self.ended();
+        }
     }
 
     /// The place behind an event, by the name of its transaction.
@@ -153,6 +169,7 @@ impl Normaliser {
 
     /// Between transactions: the file goes on at `position`.
     pub(super) fn moved_to(&mut self, position: u64) {
+        self.offset = position;
         if let Place::File { .. } = self.reading.place()
             && !self.reading.is_passing()
         {
@@ -175,8 +192,6 @@ impl Normaliser {
 
     /// Sorts as the log of one server does: the file's number and the offset in it.
     fn sequence(&self, header: &Header) -> Box<str> {
-        let digits = self.file.rsplit('.').next().unwrap_or_default();
-        let number: u64 = digits.parse().unwrap_or_default();
-        format!("{number:010}-{:012}", self.offset(header)).into()
+        sequence(&self.file, self.offset(header))
     }
 }

@@ -16,6 +16,8 @@ use crate::position::Place;
 const WRITE_TIMEOUT_S: u32 = 24 * 60 * 60;
 /// COM_BINLOG_DUMP_GTID: a GTID set follows.
 const THROUGH_GTID: u16 = 4;
+/// The dump ends where the log does.
+const NON_BLOCK: u16 = 1;
 
 /// Who asks for what.
 #[derive(Debug, Clone)]
@@ -27,6 +29,15 @@ pub(crate) struct Request {
     pub(crate) name: String,
     /// How often the server says that it is there when it has nothing else to say.
     pub(crate) heartbeat: Duration,
+}
+
+impl Request {
+    /// The id of `mysqlbinlog`, which is no replica: a dump under it ends where the log does, and disturbs no other.
+    pub(crate) const TO_THE_END: u32 = 0;
+
+    fn flags(&self) -> u16 {
+        if self.server_id == Self::TO_THE_END { NON_BLOCK } else { 0 }
+    }
 }
 
 /// Who answers.
@@ -82,10 +93,12 @@ impl Session {
             ))
             .await?;
         }
-        self.execute(0x15, &register(request), "registering as a replica").await.map_err(not_a_replica)?;
+        if request.server_id != Request::TO_THE_END {
+            self.execute(0x15, &register(request), "registering as a replica").await.map_err(not_a_replica)?;
+        }
         match &request.from {
-            Place::MySql(set) => self.command(0x1e, &dump_gtid(request.server_id, set)).await,
-            Place::MariaDb(_) => self.command(0x12, &dump(request.server_id, "", 4)).await,
+            Place::MySql(set) => self.command(0x1e, &dump_gtid(request, set)).await,
+            Place::MariaDb(_) => self.command(0x12, &dump(request, "", 4)).await,
             Place::File { file, position, .. } => {
                 let position = u32::try_from(*position).map_err(|_| {
                     let what =
@@ -94,7 +107,7 @@ impl Session {
                         "Read by GTID, or lower `max_binlog_size` and split the transactions that make such files.",
                     )
                 })?;
-                self.command(0x12, &dump(request.server_id, file, position)).await
+                self.command(0x12, &dump(request, file, position)).await
             }
         }
     }
@@ -129,19 +142,19 @@ fn register(request: &Request) -> Vec<u8> {
 }
 
 /// COM_BINLOG_DUMP: position, flags, id, file.
-fn dump(server_id: u32, file: &str, position: u32) -> Vec<u8> {
+fn dump(request: &Request, file: &str, position: u32) -> Vec<u8> {
     let mut out = Vec::from(position.to_le_bytes());
-    out.extend_from_slice(&[0; 2]);
-    out.extend_from_slice(&server_id.to_le_bytes());
+    out.extend_from_slice(&request.flags().to_le_bytes());
+    out.extend_from_slice(&request.server_id.to_le_bytes());
     out.extend_from_slice(file.as_bytes());
     out
 }
 
 /// COM_BINLOG_DUMP_GTID: flags, id, no file, its beginning, set.
-fn dump_gtid(server_id: u32, set: &MySqlSet) -> Vec<u8> {
+fn dump_gtid(request: &Request, set: &MySqlSet) -> Vec<u8> {
     let set = set.encode();
-    let mut out = Vec::from(THROUGH_GTID.to_le_bytes());
-    out.extend_from_slice(&server_id.to_le_bytes());
+    let mut out = Vec::from((THROUGH_GTID | request.flags()).to_le_bytes());
+    out.extend_from_slice(&request.server_id.to_le_bytes());
     out.extend_from_slice(&0u32.to_le_bytes());
     out.extend_from_slice(&4u64.to_le_bytes());
     out.extend_from_slice(&u32::try_from(set.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -164,9 +177,13 @@ mod tests {
         let register = register(&request);
         assert_eq!(register.len(), 4 + 1 + 60 + 12);
         assert_eq!(register[..5], [4, 3, 2, 1, 60]);
-        assert_eq!(dump(7, "b.1", 4), *b"\x04\0\0\0\0\0\x07\0\0\0b.1");
+        let request = Request { server_id: 7, ..request };
+        assert_eq!(dump(&request, "b.1", 4), *b"\x04\0\0\0\0\0\x07\0\0\0b.1");
         let set = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1".parse().expect("a set");
-        let dump = dump_gtid(7, &set);
+        let to_the_end = Request { server_id: Request::TO_THE_END, ..request.clone() };
+        assert_eq!(self::dump(&to_the_end, "b.1", 4), *b"\x04\0\0\0\x01\0\0\0\0\0b.1");
+        assert_eq!(dump_gtid(&to_the_end, &set)[..6], *b"\x05\0\0\0\0\0");
+        let dump = dump_gtid(&request, &set);
         assert_eq!(dump[..22], *b"\x04\0\x07\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x30\0\0\0");
         assert_eq!(dump.len(), 22 + 0x30);
     }

@@ -94,9 +94,9 @@ async fn upgraded(session: Session, url: &ConnectUrl) -> Result<Session, SourceE
     if !session.input.is_empty() {
         return Err(garbled("what stands before the TLS handshake"));
     }
-    let Session { stream, input, sequence, host } = session;
-    let stream = stream.upgrade(url, &host).await?;
-    Ok(Session { stream, input, sequence, host })
+    let Session { stream, host, .. } = session;
+    let upgraded = Session::new(stream.upgrade(url, &host).await?, host);
+    Ok(Session { sequence: session.sequence, ..upgraded })
 }
 
 /// Gives the password: as it is where nobody can listen, else under the server's RSA key.

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::spill::{Spill, Spilled};
 use super::{FULL_PACKET, Request, Session};
 use crate::catalogue::Server;
 use crate::dial::Stream;
@@ -32,13 +33,20 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How long the connection may take to close.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// A compressed transaction from here on does not stay in memory.
+const SPILLED_BYTES: usize = 1024 * 1024;
+/// TRANSACTION_PAYLOAD.
+const PAYLOAD_KIND: u8 = 40;
+
 /// Whole events of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Chunk {
     /// What came from the server; between the events stand bytes of packets.
     pub(crate) data: Bytes,
     /// The events, in order: ranges of `data`, each from its header to its checksum.
     pub(crate) events: Vec<Range<u32>>,
+    /// In place of those: one that is too long for memory.
+    pub(crate) spilled: Option<Spilled>,
 }
 
 /// The running dump.
@@ -121,20 +129,55 @@ struct Connection {
     whole: usize,
     /// The events in those.
     events: Vec<Range<u32>>,
-    /// An event that is spread over several packets, as far as it came.
+    /// An event that is spread over several packets, or goes into a file, as far as it came.
     long: Option<Long>,
     /// How long the server may be silent: three heartbeats, more until the log has begun.
     silence: Duration,
     later_silence: Duration,
 }
 
-/// A payload of several packets.
+/// A payload of several packets, or one that goes into a file.
 struct Long {
-    joined: BytesMut,
+    body: Body,
+    /// How much of it came.
+    length: usize,
     /// What the present packet still lacks.
     missing: usize,
     /// Whether it is the last one.
     is_last: bool,
+}
+
+enum Body {
+    Joined(BytesMut),
+    /// Without the byte before the event.
+    Spilled(Spill),
+}
+
+impl Long {
+    fn append(&mut self, part: &[u8]) -> std::io::Result<()> {
+        let is_first = self.length == 0;
+        self.length += part.len();
+        match &mut self.body {
+            Body::Joined(joined) => joined.extend_from_slice(part),
+            Body::Spilled(spill) => spill.append(part.get(usize::from(is_first)..).unwrap_or_default())?,
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Chunk, Front> {
+        match self.body {
+            Body::Joined(joined) => {
+                event(&joined)?;
+                let end = u32::try_from(joined.len()).unwrap_or(u32::MAX);
+                let events = std::iter::once(1..end).collect();
+                Ok(Chunk { data: joined.freeze(), events, spilled: None })
+            }
+            Body::Spilled(spill) => {
+                let spilled = spill.finish().map_err(no_file)?;
+                Ok(Chunk { spilled: Some(spilled), ..Chunk::default() })
+            }
+        }
+    }
 }
 
 /// What stands at the front of the input behind the packets looked through.
@@ -208,12 +251,23 @@ impl Connection {
             let rest = self.input.get(self.whole..).unwrap_or_default();
             let Some(&[a, b, c, sequence]) = rest.first_chunk::<4>() else { return Err(Front::Part) };
             let length = u32::from_le_bytes([a, b, c, 0]) as usize;
-            if length == FULL_PACKET {
+            let is_long = length > SPILLED_BYTES;
+            // Behind the packet's header a zero byte, then the event's time and type.
+            if is_long && rest.len() < 4 + 1 + 5 {
+                return Err(Front::Part);
+            }
+            let is_spilled = is_long && rest.get(4) == Some(&0) && rest.get(4 + 1 + 4) == Some(&PAYLOAD_KIND);
+            if length == FULL_PACKET || is_spilled {
                 // What was found before goes first.
                 if self.whole > 0 {
                     return Err(Front::Part);
                 }
-                self.long = Some(Long { joined: BytesMut::new(), missing: 0, is_last: false });
+                let body = if is_spilled {
+                    Body::Spilled(Spill::begin().map_err(no_file)?)
+                } else {
+                    Body::Joined(BytesMut::new())
+                };
+                self.long = Some(Long { body, length: 0, missing: 0, is_last: false });
                 continue;
             }
             let missing = (4 + length).saturating_sub(rest.len());
@@ -241,15 +295,15 @@ impl Connection {
         loop {
             let part = self.input.split_to(long.missing.min(self.input.len()));
             long.missing -= part.len();
-            long.joined.extend_from_slice(&part);
+            if !part.is_empty() {
+                long.append(&part).map_err(no_file)?;
+            }
             if long.missing > 0 {
                 self.long = Some(long);
                 return Err(Front::Part);
             }
             if long.is_last {
-                event(&long.joined)?;
-                let end = u32::try_from(long.joined.len()).unwrap_or(u32::MAX);
-                return Ok(Some(Chunk { data: long.joined.freeze(), events: std::iter::once(1..end).collect() }));
+                return long.finish().map(Some);
             }
             let Some(&[a, b, c, sequence]) = self.input.first_chunk::<4>() else {
                 self.long = Some(long);
@@ -260,7 +314,7 @@ impl Connection {
             long.missing = u32::from_le_bytes([a, b, c, 0]) as usize;
             long.is_last = long.missing < FULL_PACKET;
             // One byte more: that before the event.
-            if long.joined.len() + long.missing > EVENT_BYTES + 1 {
+            if long.length + long.missing > EVENT_BYTES + 1 {
                 let error = failure(SourceErrorKind::Refused, "FV-1403", "an event of the log is longer than 1 GiB");
                 return Err(Front::Error(error.hint("No server sends such; nothing was skipped.")));
             }
@@ -288,13 +342,19 @@ impl Connection {
     fn chunk(&mut self) -> Chunk {
         let data = self.input.split_to(self.whole).freeze();
         self.whole = 0;
-        Chunk { data, events: std::mem::take(&mut self.events) }
+        Chunk { data, events: std::mem::take(&mut self.events), spilled: None }
     }
 
     async fn leave(mut self) -> Result<(), SourceError> {
         // A dump takes no commands, COM_QUIT neither.
         self.stream.shutdown().await.map_err(|e| of_io(e, "leaving the server"))
     }
+}
+
+fn no_file(error: std::io::Error) -> Front {
+    let what = "a compressed transaction that is too long for memory cannot be kept in a file";
+    let failed = failure(SourceErrorKind::Unreachable, "FV-1125", what);
+    Front::Error(failed.hint("It needs room where temporary files are (`TMPDIR`).").because(error))
 }
 
 /// The event in a payload: behind a zero byte. Else the log's end, or an error.

@@ -10,8 +10,9 @@ use super::Outcome;
 /// Bytes of 0 to 9 digits.
 const BYTES: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
 
-/// Digits that a DECIMAL can have: MySQL's and MariaDB's limit.
-const MAX_DIGITS: usize = 65;
+/// Digits that the servers keep of a number: nine groups of nine (`DECIMAL_BUFF_LENGTH`). A DECIMAL has 65 at most; inside of
+/// JSON zeros that fill up its first group count too.
+const MAX_DIGITS: usize = 81;
 
 const WRONG: &str = "is not a packed decimal of this precision";
 
@@ -133,10 +134,20 @@ mod tests {
     }
 
     #[test]
+    fn decimals_in_json_may_have_zeros_in_front() {
+        let mut raw = vec![0x7a, 0x0a, 0x1f, 0x00];
+        raw.extend([0xc4, 0x65, 0x36, 0x00].repeat(6));
+        raw.extend([0xfc, 0x18]);
+        let expected = format!("-{}.{}", "9".repeat(35), "9".repeat(30));
+        assert_eq!(decimal(&raw, 66, 30).expect("a decimal"), expected);
+    }
+
+    #[test]
     fn bytes_that_are_no_decimal_are_refused() {
         assert_eq!(decimal(&[], 10, 2).err(), Some(WRONG));
         assert_eq!(decimal(&[0x80, 0xff], 3, 2).err(), Some(WRONG));
         assert_eq!(decimal(&[0x80], 2, 3).err(), Some(WRONG));
         assert_eq!(decimal(&[0; 60], 80, 0).err(), Some(WRONG));
+        assert_eq!(decimal(&[0; 40], 90, 0).err(), Some(WRONG));
     }
 }

@@ -88,7 +88,7 @@ pub(crate) fn whole(file: &[u8]) -> String {
                 Event::Rotate { file, position } => write!(out, " {file} {position}").expect("memory"),
                 Event::BinlogCheckpoint { file } => write!(out, " {file}").expect("memory"),
                 Event::Payload(payload) => {
-                    write!(out, " uncompressed={:?}", payload.uncompressed_bytes).expect("memory")
+                    write!(out, " uncompressed={:?}", payload.uncompressed_bytes()).expect("memory")
                 }
                 Event::Rows(rows) => {
                     write!(out, " table={} flags={:#x} extra={:?}", rows.table_id, rows.flags, rows.extra)

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use figvine_change::{
-    Batch, Body, Cell, Change, Connector, Durable, Position, Row, Source, SourceError, Table, Within,
+    Batch, Body, Cell, Change, Chunk, ChunkReader, ChunkRequest, Connector, Cursor, Durable, Position, Row, Source,
+    SourceError, Table, Within,
 };
 use figvine_mysql::config::{Config, Flavour, Keyless, OnStatement, ValueOptions};
-use figvine_mysql::{Mysql, MysqlSource};
+use figvine_mysql::{Mysql, MysqlRows, MysqlSource};
 use figvine_sandbox::mysql_async::Conn;
 use figvine_sandbox::mysql_async::prelude::Queryable;
 use figvine_sandbox::{MariaDb, MySql, MySqlOptions, Mysqld};
@@ -94,6 +95,68 @@ impl World {
     pub(crate) async fn told(&self, from: &Position) -> Result<Vec<Told>, SourceError> {
         told(&self.connector, from).await
     }
+}
+
+/// A request for all rows of a table in `shop`, so many at a time.
+pub(crate) fn request(name: &str, rows: u32) -> ChunkRequest {
+    ChunkRequest {
+        schema: "shop".into(),
+        name: name.into(),
+        condition: None,
+        after: None,
+        upto: None,
+        rows,
+        bytes: 1 << 20,
+    }
+}
+
+pub(crate) async fn reader(connector: &Mysql) -> MysqlRows {
+    tokio::time::timeout(SOON, connector.reader()).await.expect("opens in time").expect("a reader")
+}
+
+pub(crate) async fn chunk(reader: &mut MysqlRows, request: &ChunkRequest) -> Result<Chunk, SourceError> {
+    tokio::time::timeout(SOON, reader.read(request)).await.expect("reads in time")
+}
+
+/// Chunk by chunk, to the last.
+pub(crate) async fn chunks(reader: &mut MysqlRows, request: &ChunkRequest) -> Vec<Chunk> {
+    let mut request = request.clone();
+    let mut chunks: Vec<Chunk> = Vec::new();
+    loop {
+        let chunk = chunk(reader, &request).await.expect("reads");
+        assert_eq!(chunk.cursors.len(), chunk.batch.changes.len());
+        if let Some(last) = cursors(&chunk).pop() {
+            request.after = Cursor::parse(&last);
+            assert!(request.after.is_some(), "{last}");
+        } else {
+            assert!(chunk.is_last, "an empty chunk is the last");
+        }
+        let is_last = chunk.is_last;
+        chunks.push(chunk);
+        if is_last {
+            return chunks;
+        }
+    }
+}
+
+/// The rows' places.
+pub(crate) fn cursors(chunk: &Chunk) -> Vec<String> {
+    let text = |range| String::from_utf8_lossy(chunk.batch.bytes(range)).into_owned();
+    chunk.cursors.iter().map(text).collect()
+}
+
+/// The rows in words, `read shop.t id=1`.
+pub(crate) fn rows(chunks: &[Chunk]) -> Vec<String> {
+    let words = |chunk: &Chunk| -> Vec<String> {
+        chunk.batch.changes.iter().map(|change| of(&chunk.batch, change).text).collect()
+    };
+    chunks.iter().flat_map(words).collect()
+}
+
+/// The shape of a table, as [`Told`] tells it.
+pub(crate) fn shape(table: &Table) -> String {
+    let columns = table.columns.iter().map(|column| format!("{} {}", column.name, column.type_name));
+    format!("shape {}({})", table.qualified_name(), columns.collect::<Vec<_>>().join(", "))
 }
 
 pub(crate) fn options(settings: &[(&str, &str)]) -> MySqlOptions {
@@ -219,11 +282,7 @@ pub(crate) fn of(batch: &Batch, change: &Change) -> Told {
             format!("{op} {} {}{rekeyed}", table.qualified_name(), halves.collect::<Vec<_>>().join(" => "))
         }
         Body::Truncate { table: index } => format!("truncate {}", table(*index).qualified_name()),
-        Body::Shape { table: index } => {
-            let table = table(*index);
-            let columns = table.columns.iter().map(|column| format!("{} {}", column.name, column.type_name));
-            format!("shape {}({})", table.qualified_name(), columns.collect::<Vec<_>>().join(", "))
-        }
+        Body::Shape { table: index } => shape(table(*index)),
         Body::Message { .. } => "message".into(),
     };
     Told {
@@ -246,7 +305,8 @@ fn words(batch: &Batch, row: Row, table: &Table) -> String {
             Cell::Unchanged => "-".to_owned(),
             Cell::Value(range) => {
                 let mut json = Vec::new();
-                column.codec.write_json(batch.bytes(range), &mut json).expect("a value");
+                let raw = batch.bytes(range);
+                column.codec.write_json(raw, &mut json).unwrap_or_else(|e| panic!("{e}: {raw:02x?}"));
                 let text = String::from_utf8(json).expect("UTF-8");
                 serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
                 text

@@ -133,6 +133,128 @@ async fn a_log_without_names_is_read_through_the_catalogue_as_long_as_that_fits(
     }
 }
 
+/// What changes no captured table's columns.
+const UNRELATED: &str = "
+    create user fred identified by 'ALTER TABLE t DROP a';
+    alter user fred identified by 'x';
+    create procedure p() begin drop table if exists nothing; end;
+    alter table t comment 'ADD COLUMN a';
+    alter table t add constraint positive check (a > 0);
+    alter table t drop constraint positive;
+    create index i on t(a);
+    drop index i on t;
+    create table if not exists t(id int primary key);
+    create table other_u(id int primary key, a int, b int);
+    alter table other_u drop column a, add column c int;
+    drop table other_u;
+    create view v as select * from t";
+
+#[tokio::test]
+async fn a_log_without_names_is_never_read_by_the_columns_of_another_time() {
+    for world in [
+        World::mysql(&[("binlog_row_metadata", "MINIMAL")]).await,
+        World::mysql(&[("binlog_row_metadata", "MINIMAL"), ("binlog_transaction_compression", "ON")]).await,
+        World::mysql(&[("binlog_row_metadata", "MINIMAL"), ("gtid_mode", "OFF"), ("enforce_gtid_consistency", "OFF")])
+            .await,
+        World::mariadb(&[("binlog_row_metadata", "NO_LOG")]).await,
+        World::mariadb(&[
+            ("binlog_row_metadata", "NO_LOG"),
+            ("log_bin_compress", "ON"),
+            ("log_bin_compress_min_len", "10"),
+        ])
+        .await,
+    ] {
+        world.run("create table t(id int primary key, a int, b int)").await;
+        let stopped = world.here().await;
+        world.run("insert into t values (1, 10, 20)").await;
+        world.run(UNRELATED).await;
+        world.run("insert into t values (2, 11, 21)").await;
+        let both = ["insert shop.t id=1 a=10 b=20", "insert shop.t id=2 a=11 b=21"];
+        assert_eq!(world.changes(&stopped).await, both, "a bridge that lags");
+
+        for (change, row) in [
+            // Every table map fits the table before and behind.
+            ("alter table t rename column a to b, rename column b to a", "id=3 b=1 a=2"),
+            ("alter table t drop column b, add column c int first", "c=3 id=1 a=2"),
+            (
+                "create table n(x int, id int primary key, y int);\nrename table t to o, n to t;\ndrop table o",
+                "x=3 id=1 y=2",
+            ),
+            ("drop table t;\ncreate table t(p int, q int, id int primary key)", "p=3 q=1 id=2"),
+        ] {
+            let before = world.here().await;
+            let mut reading = world.open(&before).await.expect("opens");
+            world.run(&format!("insert into t values (100, 100, 100);\n{change}")).await;
+            let error = world.told(&before).await.expect_err(change);
+            assert_eq!((error.kind, error.code), (SourceErrorKind::Undecodable, "FV-1403"), "{change}: {error}");
+            assert!(error.what.contains(", change 0: ") && error.what.contains(" before "), "{error}");
+            let behind = world.here().await;
+            world.run("insert into t values (3, 1, 2)").await;
+            let expected = format!("insert shop.t {row}");
+            let mut told = world.changes(&behind).await;
+            assert_eq!(told.pop().as_ref(), Some(&expected), "behind {change}");
+            // One that reads meanwhile takes the row by the columns that it was written with, or stops before it.
+            let mut texts = Vec::new();
+            while texts.last() != Some(&expected) {
+                match super::harness::next(&mut reading).await {
+                    Ok(batch) => {
+                        let batch = batch.expect("goes on");
+                        let told = batch.changes.iter().map(|change| super::harness::of(&batch, change));
+                        texts.extend(told.filter(|told| !told.is_shape).map(|told| told.text));
+                    }
+                    Err(error) => {
+                        assert_eq!(error.code, "FV-1403", "{change}: {error}");
+                        break;
+                    }
+                }
+            }
+            world.run("delete from t").await;
+        }
+
+        // One that keeps up goes on through every change.
+        world.run("drop table t;\ncreate table t(id int primary key, a int, b int)").await;
+        let mut keeping_up = world.open(&world.here().await).await.expect("opens");
+        for (change, row) in [
+            ("do 0", "id=5 a=6 b=7"),
+            ("alter table t rename column a to b, rename column b to a", "id=5 b=6 a=7"),
+            ("alter table t drop column b, add column c int first", "c=5 id=6 a=7"),
+        ] {
+            world.run(change).await;
+            world.run("insert into t values (5, 6, 7)").await;
+            let told = super::harness::take(&mut keeping_up, 1).await;
+            assert_eq!(told.last().map(|told| told.text.clone()), Some(format!("insert shop.t {row}")));
+            world.run("delete from t").await;
+            super::harness::take(&mut keeping_up, 1).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_of_a_log_without_names_is_that_of_its_time_too() {
+    for world in [
+        World::mysql(&[("binlog_row_metadata", "MINIMAL")]).await,
+        World::mariadb(&[("binlog_row_metadata", "NO_LOG")]).await,
+    ] {
+        world.run("create table t(id int not null, n int not null, unique key k (id))").await;
+        let before = world.here().await;
+        world.run("insert into t values (1, 2);\nupdate t set n = 3 where id = 1").await;
+        assert_eq!(
+            world.changes(&before).await,
+            ["insert shop.t id=1 n=2", "update shop.t id=1 n=2 => id=1 n=3"],
+            "a change of what is no key"
+        );
+        world.run("alter table t drop key k, add unique key l (n)").await;
+        let error = world.told(&before).await.expect_err("another key");
+        assert_eq!(error.code, "FV-1403", "{error}");
+        let behind = world.here().await;
+        world.run("update t set n = 4 where id = 1").await;
+        assert_eq!(
+            world.changes(&behind).await,
+            ["delete shop.t id=1 n=3 (rekeyed)", "insert shop.t id=1 n=4 (rekeyed)"]
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_table_without_a_key_is_refused_or_its_whole_row_is_the_key() {
     for world in [World::mysql(&[]).await, World::mariadb(&[]).await] {

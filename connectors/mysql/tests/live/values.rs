@@ -3,7 +3,7 @@
 use figvine_mysql::config::ZeroDate;
 use figvine_sandbox::mysql_async::prelude::Queryable as _;
 
-use super::harness::{World, told};
+use super::harness::{World, chunks, reader, request, rows, shape, told};
 
 /// Types that both have: declaration, values as SQL, and as JSON.
 const TYPES: &[(&str, &[(&str, &str)])] = &[
@@ -128,6 +128,7 @@ const MARIADB: &[(&str, &[(&str, &str)])] = &[
 async fn every_type(world: &World, own: &[(&str, &[(&str, &str)])]) {
     let mut client = world.client().await;
     client.query_drop("set sql_mode = '', time_zone = '+05:00', names utf8mb4").await.expect("settings");
+    let mut reader = reader(&world.connector).await;
     let mut at = 0;
     for (declared, values) in TYPES.iter().chain(own) {
         at += 1;
@@ -159,8 +160,17 @@ async fn every_type(world: &World, own: &[(&str, &[(&str, &str)])]) {
             };
             expected.push(format!("insert shop.{table} id={id} x={json} y=null after_all=\"end\""));
         }
-        let told = world.changes(&from).await;
+        let told = world.told(&from).await.expect("reads");
+        let (shapes, told): (Vec<_>, Vec<_>) = told.into_iter().partition(|told| told.is_shape);
+        let told: Vec<_> = told.into_iter().map(|told| told.text).collect();
         assert_eq!(told.len(), expected.len());
+        // The rows, read without the log, have the same bytes.
+        let read = chunks(&mut reader, &request(&table, 100)).await;
+        let as_inserted: Vec<_> = rows(&read).iter().map(|row| row.replacen("read ", "insert ", 1)).collect();
+        assert_eq!(as_inserted, told, "{declared}");
+        let read_shape = &read.first().expect("a chunk").batch.tables[0];
+        assert_eq!(Some(&shape(read_shape)), shapes.first().map(|told| &told.text));
+        assert_eq!(read_shape.key, [0]);
         for (told, expected) in told.iter().zip(&expected) {
             assert_eq!(told, expected, "{declared}");
         }

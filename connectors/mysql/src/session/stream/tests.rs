@@ -69,6 +69,58 @@ async fn events_come_whole_however_the_bytes_are_cut() {
 }
 
 #[tokio::test]
+async fn a_long_compressed_transaction_comes_in_a_file() {
+    for length in [SPILLED_BYTES - 1, SPILLED_BYTES, FULL_PACKET - 1, 2 * FULL_PACKET + 5] {
+        let mut sequence = 0;
+        let mut bytes = packet(&mut sequence, &payload(30, 19));
+        let whole = payload(PAYLOAD_KIND, length);
+        let mut rest = &whole[..];
+        loop {
+            let (part, behind) = rest.split_at(rest.len().min(FULL_PACKET));
+            bytes.extend(packet(&mut sequence, part));
+            rest = behind;
+            if part.len() < FULL_PACKET {
+                break;
+            }
+        }
+        bytes.extend(packet(&mut sequence, &payload(30, 20)));
+        bytes.extend(packet(&mut sequence, b"\xfe\0\0\x02\0"));
+        let (mut dump, mut server) = run(Duration::from_secs(30));
+        let sent = async move {
+            for part in bytes.chunks(100_003) {
+                server.write_all(part).await.expect("sent");
+            }
+            server
+        };
+        let read = async {
+            let (mut before, mut spilled, mut behind) = (0, None, 0);
+            while let Some(chunk) = dump.next().await.expect("goes on") {
+                assert!(chunk.data.len() <= SPILLED_BYTES + CHUNK_BYTES, "{} bytes in memory", chunk.data.len());
+                if let Some(event) = chunk.spilled {
+                    spilled = Some(event);
+                } else if spilled.is_some() {
+                    behind += chunk.events.len();
+                } else {
+                    before += chunk.events.len();
+                }
+            }
+            (before, spilled, behind)
+        };
+        let ((before, spilled, behind), _server) = tokio::join!(read, sent);
+        if length < SPILLED_BYTES {
+            assert_eq!((before, spilled.is_some(), behind), (3, false, 0));
+            continue;
+        }
+        assert_eq!((before, behind), (1, 1));
+        let spilled = spilled.expect("in a file");
+        let mut kept = Vec::new();
+        std::io::Read::read_to_end(&mut &*spilled.file, &mut kept).expect("reads");
+        assert!(kept == whole[1..], "{length}");
+        assert_eq!(spilled.size, length as u64);
+    }
+}
+
+#[tokio::test]
 async fn an_event_over_several_packets_is_joined() {
     let lengths = [FULL_PACKET - 1, FULL_PACKET, 2 * FULL_PACKET + 5];
     let mut sequence = 0;
