@@ -12,6 +12,7 @@
 //! - `desk`: the book in a running bridge: commands change it, the runner works by it.
 //! - `window`: which rows of a chunk are still news; pure.
 //! - `runner`: reads chunks ahead, and hands their rows on in slices, between the log's transactions.
+//! - `seed`: rows for one consumer alone, beside the stream.
 //! - `pace`: when the next slice may go.
 //!
 //! Each row's message says in its checkpoint how far its table was read. So what the stream holds is where a backfill goes
@@ -21,6 +22,7 @@ pub mod book;
 pub mod desk;
 mod pace;
 mod runner;
+mod seed;
 mod shelf;
 mod watch;
 pub mod window;

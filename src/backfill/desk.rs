@@ -80,7 +80,7 @@ pub enum Refused {
     #[error("`--from` and `--to` go with one table")]
     KeysOfMany,
     /// A subject cannot be published to.
-    #[error("`{0}` is no subject to publish to")]
+    #[error("`{0}` is no subject to publish to: one without wildcards, that begins neither with `$` nor with `cdc.`")]
     NoSubject(String),
     /// There is no such backfill.
     #[error("there is no backfill {0}")]
@@ -490,7 +490,8 @@ fn meant<'a>(globs: &[String], known: &'a [TableSize]) -> Result<Vec<&'a TableSi
 fn is_subject(text: &str) -> bool {
     let is_token =
         |token: &str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>');
-    text.split('.').all(is_token) && !text.starts_with('$')
+    // What begins with `cdc.` goes into the streams of sources, whose only writers are their chains.
+    text.split('.').all(is_token) && !text.starts_with('$') && !text.starts_with("cdc.")
 }
 
 fn now() -> String {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use figvine_change::{Chunk, ChunkReader, ChunkRequest, Connector, Consequence, Cursor, Position, SourceError};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::book::{JobState, TaskState};
 use super::pace::{Pace, SLICE_ROWS};
+use super::seed::{Seed, Sown, sow};
 use super::window::{ReadId, Window};
 use super::{Desk, shelf};
 use crate::checkpoint::ReadMark;
@@ -26,6 +27,8 @@ const ROWS_MAX: u32 = 20_000;
 const CHUNK_BYTES: usize = 4 << 20;
 /// Bytes of a slice.
 const SLICE_BYTES: usize = 256 << 10;
+/// Slices for single consumers that wait for those before them.
+const SEEDS_AHEAD: usize = 2;
 /// Events on their way to the stream, beyond which no row is added: while the log is quiet, and while it is not.
 const IN_FLIGHT_QUIET: u64 = 6000;
 const IN_FLIGHT_BUSY: u64 = 384;
@@ -59,6 +62,10 @@ pub struct Runner<C: Connector> {
     marks: Vec<ReadMark>,
     /// Tasks of which nothing is left, each with the message behind which all of it is stored.
     finishing: Vec<(String, u64)>,
+    /// To one consumer alone.
+    seeds: mpsc::Sender<Seed>,
+    sown: mpsc::UnboundedReceiver<Sown>,
+    _sowing: JoinSet<()>,
     last_sequence: Option<Box<str>>,
     last_change: Option<Instant>,
     next_lane: usize,
@@ -85,6 +92,9 @@ struct Lane<R> {
     rows_read: u64,
     /// The last chunk was read.
     is_read: bool,
+    /// Where its rows go instead of the stream; and how many slices of them are on their way.
+    to_subject: Option<Box<str>>,
+    on_their_way: usize,
     retry_at: Option<Instant>,
     retry_pause: Duration,
 }
@@ -121,8 +131,20 @@ enum Turn {
 impl<C: Connector + 'static> Runner<C> {
     /// Goes on where the desk's book says.
     #[must_use]
-    pub fn new(connector: Arc<C>, desk: Arc<Desk>, care: watch::Receiver<Option<String>>) -> Self {
+    pub fn new(
+        connector: Arc<C>,
+        desk: Arc<Desk>,
+        care: watch::Receiver<Option<String>>,
+        context: async_nats::jetstream::Context,
+    ) -> Self {
+        let (seeds, to_sow) = mpsc::channel(SEEDS_AHEAD);
+        let (told, sown) = mpsc::unbounded_channel();
+        let mut sowing = JoinSet::new();
+        sowing.spawn(sow(context, to_sow, told));
         Self {
+            seeds,
+            sown,
+            _sowing: sowing,
             connector,
             changes: desk.changes(),
             desk,
@@ -208,6 +230,7 @@ impl<C: Connector + 'static> Runner<C> {
         let wake_at = self.wake_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
         tokio::select! {
             biased;
+            Some(sown) = self.sown.recv() => self.sown(sown),
             Some(finished) = self.reads.join_next() => if let Ok(finished) = finished { self.finished(finished) },
             _ = self.changes.changed() => self.is_unarranged = true,
             Ok(()) = self.care.changed() => {}
@@ -272,6 +295,8 @@ impl<C: Connector + 'static> Runner<C> {
                     reading: None,
                     ready: VecDeque::new(),
                     is_read: false,
+                    to_subject: job.to_subject.clone(),
+                    on_their_way: 0,
                     retry_at: None,
                     retry_pause: RETRY_MIN,
                 });
@@ -355,6 +380,18 @@ impl<C: Connector + 'static> Runner<C> {
         self.window.arrive(id, table, chunk);
     }
 
+    /// What became of rows that went to one consumer alone.
+    fn sown(&mut self, sown: Sown) {
+        let Sown { task, outcome } = sown;
+        if let Some(lane) = self.lanes.iter_mut().find(|lane| *lane.task == *task) {
+            lane.on_their_way = lane.on_their_way.saturating_sub(1);
+        }
+        match outcome {
+            Ok(mark) => self.desk.stored(0, Some(mark.as_slice())),
+            Err(what) => self.give_up(&task, &what),
+        }
+    }
+
     /// A chunk could not be read: it is tried again, or the task is given up until somebody says `resume`.
     fn failed(&mut self, task: &str, error: &SourceError) {
         let told = match &error.source {
@@ -422,7 +459,7 @@ impl<C: Connector + 'static> Runner<C> {
             let at = self.next_lane;
             match self.turn(at, has_room) {
                 Turn::Go => {
-                    if let Some(slice) = self.rows_of(at, encoder, position) {
+                    if let Some(slice) = self.rows_of(at, encoder, position, assigned) {
                         self.again = true;
                         return Some(slice);
                     }
@@ -453,7 +490,7 @@ impl<C: Connector + 'static> Runner<C> {
     fn turn(&mut self, at: usize, has_room: bool) -> Turn {
         let Some(lane) = self.lanes.get(at) else { return Turn::Wait(None) };
         let Some(ready) = lane.ready.front() else {
-            return if lane.is_read { Turn::Over } else { Turn::Wait(None) };
+            return if lane.is_read && lane.on_their_way == 0 { Turn::Over } else { Turn::Wait(None) };
         };
         let Some(waiting) = self.window.get(ready.id) else { return Turn::Void };
         if waiting.is_void() {
@@ -465,11 +502,12 @@ impl<C: Connector + 'static> Runner<C> {
         if self.care.borrow().is_some() {
             return Turn::Wait(None);
         }
+        let has_room = if lane.to_subject.is_some() { self.seeds.capacity() > 0 } else { has_room };
         if has_room { Turn::Go } else { Turn::Wait(Some("the stream takes no more just now")) }
     }
 
     /// Rows of a lane's first chunk; `None` where it held none that go, or the pace lets none go.
-    fn rows_of(&mut self, at: usize, encoder: &mut Encoder, position: &Position) -> Option<Slice> {
+    fn rows_of(&mut self, at: usize, encoder: &mut Encoder, position: &Position, assigned: u64) -> Option<Slice> {
         let lane = self.lanes.get_mut(at)?;
         let ready = lane.ready.front_mut()?;
         let waiting = self.window.get(ready.id)?;
@@ -506,12 +544,12 @@ impl<C: Connector + 'static> Runner<C> {
         let passed = next.checked_sub(1).and_then(|last| chunk.cursors.get(last));
         let cursor =
             passed.and_then(|range| std::str::from_utf8(chunk.batch.bytes(range)).ok()).and_then(Cursor::parse);
-        if let Some(cursor) = cursor {
-            let mark = ReadMark { task: lane.task.as_str().into(), rows: ready.before + next as u64, cursor };
+        let rows = ready.before + next as u64;
+        let mark = cursor.map(|cursor| ReadMark { task: lane.task.as_str().into(), rows, cursor });
+        if let Some(mark) = &mark {
             self.marks.retain(|other| other.task != mark.task);
-            self.marks.push(mark);
+            self.marks.push(mark.clone());
         }
-        events.reads = Some(self.marks.as_slice().into());
         if let Some(pace) = self.paces.get_mut(&lane.job) {
             pace.sent(events.bytes.len());
         }
@@ -521,13 +559,36 @@ impl<C: Connector + 'static> Runner<C> {
             lane.ready.pop_front();
             self.window.done(id);
         }
+        let seed = lane.to_subject.clone().map(|subject| {
+            lane.on_their_way += 1;
+            let task = Arc::from(lane.task.as_str());
+            Seed { subject, events: std::mem::take(&mut events), mark, task, behind: assigned }
+        });
         if let Some(error) = fault {
             let why = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
             self.give_up(&task, &format!("{error}{why}"));
             let lane = self.lanes.remove(at);
             lane.ready.iter().map(|ready| ready.id).chain(lane.reading).for_each(|id| self.window.forget(id));
         }
-        Some(Slice { events, encoded })
+        self.again = true;
+        match seed {
+            Some(seed) => {
+                // There is room: that was looked at before.
+                let _ = self.seeds.try_send(seed);
+                None
+            }
+            None => {
+                events.reads = Some(self.marks_in_stream());
+                Some(Slice { events, encoded })
+            }
+        }
+    }
+
+    /// How far the tasks are whose rows go into the stream. The others' marks are told by whoever stores them.
+    fn marks_in_stream(&self) -> Arc<[ReadMark]> {
+        let goes_elsewhere =
+            |mark: &&ReadMark| self.lanes.iter().any(|lane| *lane.task == *mark.task && lane.to_subject.is_some());
+        self.marks.iter().filter(|mark| !goes_elsewhere(mark)).cloned().collect()
     }
 }
 

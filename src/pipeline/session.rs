@@ -58,6 +58,8 @@ struct Begun<S> {
     ledger: Ledger,
     stored: watch::Sender<Stored>,
     durable: watch::Sender<Option<Position>>,
+    /// For rows that go to one consumer alone.
+    context: jetstream::Context,
 }
 
 /// Finds the place in the stream and in the log.
@@ -126,6 +128,7 @@ async fn begin<C: Connector>(
         ledger: Ledger::new(Arc::clone(telemetry), tail.last_seq),
         stored: watch::Sender::new(stored),
         durable,
+        context,
         source,
     })
 }
@@ -172,7 +175,7 @@ impl<S: Source> Begun<S> {
         goal: Option<Position>,
         stop: &CancellationToken,
     ) -> Result<(), PipelineError> {
-        let Self { mut source, mut encoder, publisher, keeper, mut witness, ledger, stored, durable } = self;
+        let Self { mut source, mut encoder, publisher, keeper, mut witness, ledger, stored, durable, context } = self;
         let (sender, events) = mpsc::channel(BATCHES_AHEAD);
         let ledger = Arc::new(ledger);
         let following = (Arc::clone(&ledger), stored.subscribe());
@@ -191,7 +194,7 @@ impl<S: Source> Begun<S> {
         behind.spawn(keeper.run(kept, durable));
         behind.spawn(async move { following.0.follow(following.1).await });
 
-        let runner = Runner::new(Arc::clone(connector), Arc::clone(desk), spared);
+        let runner = Runner::new(Arc::clone(connector), Arc::clone(desk), spared, context);
         let reader = Reader { pipeline, ledger: &ledger, goal: goal.as_ref(), stop };
         let read = reader.run(&mut source, &mut encoder, runner, seen, sender).await;
         // From here on nothing is read. The chain ends when all is stored, the keeper when the chain ends.

@@ -330,8 +330,13 @@ impl PostgresReader {
         }
         match &request.condition {
             Some(condition) => {
-                let what =
-                    format!("the condition `{condition}` does not hold for table {}.{}", request.schema, request.name);
+                // Words on the text itself; those on values would show them.
+                let told = error.as_db_error().filter(|told| told.code().code().starts_with("42"));
+                let told = told.map(|told| format!(": {}", told.message())).unwrap_or_default();
+                let what = format!(
+                    "the condition `{condition}` does not hold for table {}.{}{told}",
+                    request.schema, request.name
+                );
                 failure(SourceErrorKind::Invalid, "FV-1605", what)
                     .hint("It is SQL as behind WHERE. Names outside pg_catalog need their schema.")
                     .because(error)
