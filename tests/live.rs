@@ -13,6 +13,7 @@ mod live {
     mod check;
     mod cluster;
     mod dry;
+    mod eighteen;
     mod fence;
     mod hostile;
     mod kills;
@@ -20,6 +21,7 @@ mod live {
     mod outages;
     mod positions;
     mod shapes;
+    mod standby;
     mod tables;
     mod tls;
     mod values;

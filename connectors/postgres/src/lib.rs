@@ -47,6 +47,7 @@ mod publication;
 mod session;
 mod slot;
 mod tables;
+mod timeline;
 
 pub use connector::{ConfigError, Postgres};
 pub use source::PostgresSource;

@@ -21,6 +21,35 @@ pub(crate) enum Unfit {
     NoKey,
     /// It is not in the log at all.
     Unlogged,
+    /// Its whole row is to be in the log, and a virtual generated column never is.
+    HiddenColumns,
+}
+
+/// The oldest version whose publications may have stored generated columns.
+pub(crate) const GENERATED: u32 = 180_000;
+
+/// The statement that makes a publication. Where the version can, stored generated columns are in it: PostgreSQL refuses
+/// the application's UPDATE and DELETE on a published table whose replica identity has generated columns that are not.
+pub(crate) fn creation(name: &str, tables: &str, via_root: bool, version: u32) -> String {
+    let generated = if version >= GENERATED { ", publish_generated_columns = stored" } else { "" };
+    let name = quoted(name);
+    format!("CREATE PUBLICATION {name} FOR TABLE {tables} WITH (publish_via_partition_root = {via_root}{generated})")
+}
+
+/// The statement that puts stored generated columns into a publication.
+pub(crate) fn with_generated(name: &str) -> String {
+    format!("ALTER PUBLICATION {} SET (publish_generated_columns = stored)", quoted(name))
+}
+
+/// The tables whose stored generated columns a publication leaves out, though the version could send them.
+pub(crate) fn without_generated<'a>(
+    published: &Published,
+    tables: impl IntoIterator<Item = &'a TableFacts>,
+    version: u32,
+) -> Vec<&'a TableFacts> {
+    let leaves_out = version >= GENERATED && !published.generated;
+    let tables = tables.into_iter().filter(|table| leaves_out && table.stored_generated > 0);
+    tables.filter(|table| !published.with_columns.contains(&table.qualified())).collect()
 }
 
 /// The tables that the globs mean and that can stand in a publication of their own: not the
@@ -44,23 +73,25 @@ pub(crate) fn fitness(config: &Config, table: &TableFacts) -> Result<(), Unfit> 
         Err(Unfit::NoIdentity)
     } else if table.identity == 'f' && !table.has_primary_key && config.keyless == Keyless::Refuse {
         Err(Unfit::NoKey)
+    } else if table.identity == 'f' && table.virtual_generated > 0 {
+        Err(Unfit::HiddenColumns)
     } else {
         Ok(())
     }
 }
 
-/// Makes the publication, or brings it up to the configured tables.
+/// Makes the publication, or brings it up to the configured tables. Whether it was made.
 pub(crate) async fn ensure(
     config: &Config,
     globs: &Globs,
     catalogue: &Catalogue,
     server: &Server,
-) -> Result<(), SourceError> {
+) -> Result<bool, SourceError> {
     let name = &config.publication;
     let published = published(catalogue, name, server.version).await?;
     if !config.publication_managed || server.in_recovery {
         return match published {
-            Some(_) => Ok(()),
+            Some(_) => Ok(false),
             None => Err(failure(SourceErrorKind::Invalid, "FV-1221", format!("publication {name} does not exist"))
                 .hint(format!("Create it on the primary: CREATE PUBLICATION {} FOR TABLE ...;", quoted(name)))),
         };
@@ -76,20 +107,18 @@ pub(crate) async fn ensure(
     }
     let list = meant.iter().map(|table| table.quoted()).collect::<Vec<_>>().join(", ");
     let root = config.via_partition_root;
-    let quoted_name = quoted(name);
+    let is_new = published.is_none();
     let statement = match published {
-        None => {
-            format!("CREATE PUBLICATION {quoted_name} FOR TABLE {list} WITH (publish_via_partition_root = {root})")
-        }
+        None => creation(name, &list, root, server.version),
         // A look leaves what is there as it is.
-        Some(_) if config.slot_is_passing => return Ok(()),
+        Some(_) if config.slot_is_passing => return Ok(false),
         Some(published) if published.all_tables => {
             return Err(failure(SourceErrorKind::Invalid, "FV-1223", format!("publication {name} is FOR ALL TABLES"))
                 .hint("Say `publication_managed: false` to use it as it is, or configure another name."));
         }
-        Some(published) => match difference(name, &published, &meant, &tables, root) {
+        Some(published) => match difference(name, &published, &meant, &tables, root, server.version) {
             Some(statement) => statement,
-            None => return Ok(()),
+            None => return Ok(false),
         },
     };
     tracing::info!(publication = %name, tables = meant.len(), "publication brought up to the configured tables");
@@ -98,7 +127,14 @@ pub(crate) async fn ensure(
             "A managed publication needs CREATE on the database and the ownership of its tables. \
              `figvine check` prints the SQL for an administrator, or the publication to be given instead.",
         )
-    })
+    })?;
+    Ok(is_new)
+}
+
+/// Takes away a publication that was made for a look.
+pub(crate) async fn remove(catalogue: &Catalogue, name: &str) -> Result<(), SourceError> {
+    let statement = format!("DROP PUBLICATION IF EXISTS {}", quoted(name));
+    catalogue.client().batch_execute(&statement).await.map_err(|e| of_query(e, "removing the publication"))
 }
 
 /// What brings a publication up to the tables; row filters and column lists of those that stay are left alone.
@@ -108,14 +144,19 @@ fn difference(
     meant: &[&TableFacts],
     all: &[TableFacts],
     root: bool,
+    version: u32,
 ) -> Option<String> {
     let listed = |tables: Vec<&TableFacts>| tables.iter().map(|table| table.quoted()).collect::<Vec<_>>().join(", ");
     let is_published = |table: &TableFacts| published.tables.contains(&table.qualified());
     let is_meant = |table: &TableFacts| meant.iter().any(|other| other.qualified() == table.qualified());
     let missing = listed(meant.iter().copied().filter(|table| !is_published(table)).collect());
     let surplus = listed(all.iter().filter(|table| is_published(table) && !is_meant(table)).collect());
-    let name = quoted(name);
     let mut statements = Vec::new();
+    // Before the tables: from the moment that one is published, its generated columns must be.
+    if !without_generated(published, meant.iter().copied(), version).is_empty() {
+        statements.push(with_generated(name));
+    }
+    let name = quoted(name);
     if !missing.is_empty() {
         statements.push(format!("ALTER PUBLICATION {name} ADD TABLE {missing}"));
     }
@@ -151,6 +192,15 @@ pub(crate) fn refusal(table: &TableFacts, unfit: Unfit) -> SourceError {
             format!("table {name} is unlogged: its changes are not in the log"),
             format!("ALTER TABLE {} SET LOGGED, {leave_out}.", table.quoted()),
         ),
+        Unfit::HiddenColumns => (
+            format!(
+                "table {name} has REPLICA IDENTITY FULL and virtual generated columns, which the log does not hold"
+            ),
+            format!(
+                "Make the columns STORED, or ALTER TABLE {} REPLICA IDENTITY DEFAULT (it needs a primary key), {leave_out}.",
+                table.quoted()
+            ),
+        ),
     };
     failure(SourceErrorKind::Invalid, "FV-1224", what).hint(hint)
 }
@@ -162,6 +212,8 @@ pub(crate) struct Published {
     pub(crate) tables: Vec<String>,
     pub(crate) all_tables: bool,
     pub(crate) via_root: bool,
+    /// Whether stored generated columns are in it (18 and later).
+    pub(crate) generated: bool,
     /// Operations that it leaves out.
     pub(crate) leaves_out: Vec<&'static str>,
     /// Tables with a row filter (15 and later).
@@ -177,8 +229,12 @@ pub(crate) async fn published(
     version: u32,
 ) -> Result<Option<Published>, SourceError> {
     let asking = |e| of_query(e, "reading the publication");
-    let query = "select puballtables, pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate from pg_publication where pubname = $1";
-    let Some(row) = catalogue.client().query_opt(query, &[&name]).await.map_err(asking)? else { return Ok(None) };
+    let generated = if version >= GENERATED { "pubgencols = 's'" } else { "false" };
+    let query = format!(
+        "select puballtables, pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate, {generated}
+         from pg_publication where pubname = $1"
+    );
+    let Some(row) = catalogue.client().query_opt(&query, &[&name]).await.map_err(asking)? else { return Ok(None) };
     let operations = ["insert", "update", "delete", "truncate"];
     let leaves_out = operations.into_iter().enumerate().filter(|(at, _)| !row.get::<_, bool>(2 + at)).map(|(_, op)| op);
     let since_15 = if version >= 150_000 {
@@ -205,6 +261,7 @@ pub(crate) async fn published(
         tables,
         all_tables: row.get(0),
         via_root: row.get(1),
+        generated: row.get(6),
         leaves_out: leaves_out.collect(),
         filtered: named(1),
         with_columns: named(2),
