@@ -7,7 +7,7 @@ SHELL := /bin/bash
 help: ## list the targets
 	@sed -n -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
-servers: ## get PostgreSQL, MariaDB, MySQL and nats-server, which test and bench start
+servers: ## get PostgreSQL (and 18 beside it), MariaDB, MySQL and nats-server, which test and bench start
 	@scripts/get-servers
 
 demo: ## show it at work: a shop, PostgreSQL, NATS (ARGS="--seconds 20", ARGS=--mysql, ARGS=--mariadb)

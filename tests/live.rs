@@ -14,6 +14,7 @@ mod live {
     mod check;
     mod cluster;
     mod dry;
+    mod eighteen;
     mod fence;
     mod hostile;
     mod kills;
@@ -21,6 +22,7 @@ mod live {
     mod outages;
     mod positions;
     mod shapes;
+    mod standby;
     mod tables;
     mod tls;
     mod values;

@@ -3,7 +3,8 @@
 use std::ops::Deref;
 
 use crate::SandboxError;
-use crate::mysqld::{Kind, MySqlOptions, Mysqld, TOOLS_LOG, fetched, find};
+use crate::mysqld::{Kind, MySqlOptions, Mysqld, TOOLS_LOG, find};
+use crate::process::fetched;
 
 const KIND: Kind = Kind {
     program: "mysqld",

@@ -1,7 +1,6 @@
 //! What a private MySQL and a private MariaDB have in common.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,7 +12,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
-use crate::process::{Home, Server, failed, free_port, port_was_taken};
+use crate::process::{Home, Server, failed, fetched, free_port, open_to_all, port_was_taken};
 use crate::{SandboxError, Tls, poll};
 
 const LOG: &str = "server.log";
@@ -340,19 +339,6 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// Whether the accounts that servers run under can start the program.
-fn open_to_all(program: &Path) -> bool {
-    let may = |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
-    fs::canonicalize(program).is_ok_and(|path| path.ancestors().all(may))
-}
-
-/// Where `make servers` puts what it gets: below the workspace that this was built in, and below the working directory.
-pub(crate) fn fetched() -> Vec<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
-    let here = std::env::current_dir().ok();
-    workspace.into_iter().chain(here).map(|root| root.join("target/servers")).filter(|dir| dir.is_dir()).collect()
-}
-
 /// Creates `data` in the home: a copy of one that was created before by the same program, or else a new one.
 ///
 /// A new one takes seconds, of which a suite of tests would have hundreds.
@@ -441,17 +427,5 @@ mod tests {
     #[test]
     fn quotes_in_passwords_stay_quotes() {
         assert_eq!(quoted("it's\\"), "'it''s\\\\'");
-    }
-
-    #[test]
-    fn a_program_behind_a_closed_directory_is_not_open_to_all() {
-        let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("mysqld");
-        fs::write(&program, "").unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        assert!(!open_to_all(&program));
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(open_to_all(&program));
     }
 }

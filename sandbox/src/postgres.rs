@@ -8,10 +8,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::unistd::Uid;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_postgres::{Client, NoTls};
 
-use crate::process::{Home, Process, Server, failed, free_port, port_was_taken};
+use crate::process::{Home, Process, Server, failed, fetched, free_port, open_to_all, port_was_taken};
 use crate::{SandboxError, Tls};
 
 const LOG: &str = "postgres.log";
@@ -43,7 +44,7 @@ pub struct PostgresOptions {
     pub settings: Vec<(String, String)>,
     /// Lets clients use TLS; `hba` can demand it.
     pub tls: Option<Tls>,
-    /// Major version; by default the newest on the machine.
+    /// Major version; by default the newest that is installed on the machine.
     pub version: Option<u32>,
     /// Whether writes reach the disk. Not needed to survive [`Postgres::kill9`], only to measure as in production.
     pub fsync: bool,
@@ -65,9 +66,9 @@ pub struct Postgres {
 impl Postgres {
     /// Major versions on this machine that can be started, oldest first.
     ///
-    /// Looks into `FIGVINE_PG_BIN`, `/usr/lib/postgresql/*/bin` and `/usr/pgsql-*/bin`.
+    /// Looks into `FIGVINE_PG_BIN`, `/usr/lib/postgresql/*/bin`, `/usr/pgsql-*/bin`, and for what `make servers` got.
     pub fn versions() -> Vec<u32> {
-        let mut versions: Vec<u32> = installed().into_iter().map(|(version, _)| version).collect();
+        let mut versions: Vec<u32> = installed().into_iter().chain(got()).map(|(version, _)| version).collect();
         versions.sort_unstable();
         versions.dedup();
         versions
@@ -254,6 +255,15 @@ impl Postgres {
         self.server.running()?.signal(Signal::SIGHUP)
     }
 
+    /// Makes a standby a primary; returns when it takes writes.
+    ///
+    /// # Errors
+    /// [`SandboxError::Sql`] when it is no standby.
+    pub async fn promote(&self) -> Result<(), SandboxError> {
+        let refused = |source| SandboxError::Sql { what: "promote", source };
+        self.connect("postgres").await?.execute("select pg_promote()", &[]).await.map(drop).map_err(refused)
+    }
+
     /// Shuts the server down in the fast way: clients are thrown out, a checkpoint is written. The data stay.
     ///
     /// A walsender whose client neither reads nor goes away can hold it up until `wal_sender_timeout`.
@@ -322,6 +332,20 @@ fn installed() -> Vec<(u32, PathBuf)> {
     found
 }
 
+/// The versions that `make servers` got beside the one that is installed, with their directories of programs.
+fn got() -> Vec<(u32, PathBuf)> {
+    let entries = fetched().into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
+    let found = entries.filter_map(|entry| {
+        let version = entry.file_name().to_str()?.strip_prefix("postgresql-")?.parse().ok()?;
+        let bin = entry.path().join("bin");
+        let postgres = bin.join("postgres");
+        // It refuses to run as root, and another account may not reach it.
+        let starts = if Uid::effective().is_root() { open_to_all(&postgres) } else { postgres.exists() };
+        starts.then_some((version, bin))
+    });
+    found.collect()
+}
+
 /// The major version in `postgres (PostgreSQL) 15.6 (Debian 15.6-0+deb12u1)` or `postgres (PostgreSQL) 18beta1`.
 fn major(text: &str) -> Option<u32> {
     let number = text.split_once("(PostgreSQL) ")?.1;
@@ -330,15 +354,17 @@ fn major(text: &str) -> Option<u32> {
 
 fn find(version: Option<u32>) -> Result<PathBuf, SandboxError> {
     let installed = installed();
+    let got = got();
     let named = || std::env::var_os("FIGVINE_PG_BIN").and(installed.first());
+    let newest = |found: &[(u32, PathBuf)]| found.iter().max_by_key(|(v, _)| *v).cloned();
     let chosen = match version {
-        Some(version) => installed.iter().find(|(v, _)| *v == version),
-        None => named().or_else(|| installed.iter().max_by_key(|(v, _)| *v)),
+        Some(version) => installed.iter().chain(&got).find(|(v, _)| *v == version).cloned(),
+        None => named().cloned().or_else(|| newest(&installed)).or_else(|| newest(&got)),
     };
     let wanted = version.map_or(format!("PostgreSQL {OLDEST} or later"), |v| format!("PostgreSQL {v}"));
     let (_, bin) = chosen.ok_or(SandboxError::Missing { program: wanted.clone() })?;
     if bin.join("initdb").exists() {
-        Ok(bin.clone())
+        Ok(bin)
     } else {
         Err(SandboxError::Missing { program: format!("initdb of {wanted}") })
     }

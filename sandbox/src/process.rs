@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::future::ready;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
@@ -49,7 +50,6 @@ impl Home {
 
     /// Writes a file that only the server's account may read.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf, SandboxError> {
-        use std::os::unix::fs::PermissionsExt;
         let path = self.path().join(name);
         fs::write(&path, text)
             .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o600)))
@@ -352,6 +352,19 @@ pub(crate) fn port_was_taken(error: &SandboxError) -> bool {
     matches!(error, SandboxError::Ended { log, .. } if log.to_ascii_lowercase().contains("address already in use"))
 }
 
+/// Whether the accounts that servers run under can start the program.
+pub(crate) fn open_to_all(program: &Path) -> bool {
+    let may = |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
+    fs::canonicalize(program).is_ok_and(|path| path.ancestors().all(may))
+}
+
+/// Where `make servers` puts what it gets: below the workspace that this was built in, and below the working directory.
+pub(crate) fn fetched() -> Vec<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
+    let here = std::env::current_dir().ok();
+    workspace.into_iter().chain(here).map(|root| root.join("target/servers")).filter(|dir| dir.is_dir()).collect()
+}
+
 /// A program in its directory, which may be down for a while.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -486,5 +499,17 @@ mod tests {
     fn free_ports_stay_out_of_the_way_of_clients() {
         let port = free_port().unwrap();
         assert!((15_000..32_000).contains(&port));
+    }
+
+    #[test]
+    fn a_program_behind_a_closed_directory_is_not_open_to_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("mysqld");
+        fs::write(&program, "").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(!open_to_all(&program));
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(open_to_all(&program));
     }
 }

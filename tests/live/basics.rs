@@ -5,7 +5,11 @@ use figvine_sandbox::wait_for;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_operation_becomes_an_event_in_the_order_of_the_log() {
-    let world = World::start().await;
+    Box::pin(operations(World::start().await)).await;
+}
+
+/// Each operation, whatever the version of the server.
+pub(crate) async fn operations(world: World) {
     world.run_sql("create table orders(id int primary key, status text, total numeric(12,2))").await;
     world.drain().await;
     let client = world.sql().await;
@@ -41,7 +45,11 @@ async fn each_operation_becomes_an_event_in_the_order_of_the_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_source_still_releases_its_log() {
-    let world = World::start().await;
+    Box::pin(idle(World::start().await)).await;
+}
+
+/// Nothing is captured, and much is written beside it.
+pub(crate) async fn idle(world: World) {
     world
         .run_sql("create schema other; create table orders(id int primary key); create table other.noise(t text)")
         .await;

@@ -13,6 +13,7 @@ async fn a_dry_run_prints_what_would_be_published_and_stores_and_releases_nothin
     assert_eq!((first.code, first.stdout.as_str()), (Some(0), ""), "{}", first.stderr);
     assert_eq!(world.confirmed().await, None, "no slot is left");
     assert!(world.jetstream().await.get_stream(STREAM).await.is_err(), "no stream is made");
+    assert_eq!(publications(&world).await.len(), 0, "no publication is left");
 
     world.drain().await;
     let before = world.confirmed().await;
@@ -33,6 +34,34 @@ async fn a_dry_run_prints_what_would_be_published_and_stores_and_releases_nothin
     assert!(world.events().await.is_empty());
     world.drain().await;
     assert_eq!(world.events().await.len(), 2);
+}
+
+/// Each table of each publication, with its row filter.
+async fn publications(world: &World) -> Vec<String> {
+    let query = "select concat_ws(' ', p.pubname, t.tablename, t.rowfilter, p.pubtruncate, p.pubviaroot)
+                 from pg_publication p left join pg_publication_tables t on t.pubname = p.pubname order by 1";
+    world.sql().await.query(query, &[]).await.expect("publications").iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_leaves_a_publication_as_it_is_though_the_configuration_means_other_tables() {
+    let world = World::start().await;
+    world.run_sql("create table t(id int primary key); create table u(id int primary key)").await;
+    world.drain().await;
+    world
+        .run_sql(
+            "alter publication figvine_shop set (publish = 'insert'); create table late(id int primary key);
+             alter publication figvine_shop drop table u; insert into t values (1); insert into late values (1)",
+        )
+        .await;
+    let (before, place) = (publications(&world).await, world.confirmed().await);
+    let looked = world.finish(&["run", "--dry-run", "--until", "now"]).await;
+    assert_eq!(looked.code, Some(0), "{}", looked.stderr);
+    assert_eq!(looked.stdout.lines().count(), 1, "{}", looked.stdout);
+    assert_eq!(publications(&world).await, before);
+    assert_eq!(world.confirmed().await, place);
+    world.drain().await;
+    assert_ne!(publications(&world).await, before, "a run that is none brings it up to the configuration");
 }
 
 #[tokio::test(flavor = "multi_thread")]

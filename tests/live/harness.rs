@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -150,6 +151,16 @@ impl World {
             "select (confirmed_flush_lsn - '0/0')::bigint from pg_replication_slots where slot_name = 'figvine_shop'";
         self.sql().await.query_opt(query, &[]).await.expect("asks for the slot").and_then(|row| row.get(0))
     }
+}
+
+/// PostgreSQL 18, where it is there. A test that needs it and cannot have it says so, past the capture of its output.
+pub(crate) fn eighteen() -> Option<u32> {
+    let found = Postgres::versions().into_iter().find(|version| *version == 18);
+    if found.is_none() {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        let _ = writeln!(std::io::stderr(), "{test} DID NOT RUN: it needs PostgreSQL 18, run `make servers`");
+    }
+    found
 }
 
 /// The program with a configuration, not yet started.

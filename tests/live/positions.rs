@@ -139,6 +139,33 @@ async fn a_stream_that_was_deleted_while_we_were_down_is_a_loss() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_and_its_checkpoint_that_were_deleted_together_are_a_loss_that_the_database_knows_of() {
+    let world = stopped(PostgresOptions::default(), "").await;
+    let jetstream = world.jetstream().await;
+    let wipe = async || {
+        jetstream.delete_stream(STREAM).await.expect("deletes the stream");
+        jetstream.delete_key_value("FIGVINE_CHECKPOINTS").await.expect("deletes the bucket");
+    };
+    wipe().await;
+    insert(&world, 2, 2).await;
+    refuses(&world, 8, "FV-2309").await;
+    assert_eq!(keys(&world).await, [0; 0]);
+    // Told so, what the database still holds is gone on with.
+    world.configure("    stream: { on_stream_loss: reread }\n");
+    world.drain().await;
+    assert_eq!(keys(&world).await, [2]);
+    // And a slot of our own making is a beginning.
+    wipe().await;
+    world.configure("");
+    refuses(&world, 8, "FV-2309").await;
+    world.run_sql(DROP_SLOT).await;
+    world.drain().await;
+    insert(&world, 3, 3).await;
+    world.drain().await;
+    assert_eq!(keys(&world).await, [3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_deleted_while_we_run_is_a_loss() {
     let world = stopped(PostgresOptions::default(), "").await;
     let mut bridge = world.bridge();

@@ -47,8 +47,8 @@ pub(crate) struct Slot {
     pub(crate) confirmed: Option<Lsn>,
     /// Why it was invalidated, where the server tells (17 and later).
     pub(crate) invalidation: Option<String>,
-    /// Kept in step on standbys (17 and later): it survives a promotion.
-    pub(crate) failover: bool,
+    /// The server is a standby, which keeps it in step with its primary's (17 and later): nobody may read through it.
+    pub(crate) is_followed: bool,
 }
 
 /// A table that could be captured.
@@ -70,7 +70,11 @@ pub(crate) struct TableFacts {
     pub(crate) ancestors: Vec<String>,
     pub(crate) we_own: bool,
     pub(crate) may_select: bool,
-    pub(crate) generated_columns: i64,
+    /// Columns that are computed when a row is written; they are in the log, and sent from version 18 on if the publication
+    /// says so.
+    pub(crate) stored_generated: i64,
+    /// Columns that are computed when a row is read (18 and later): never in the log.
+    pub(crate) virtual_generated: i64,
     pub(crate) toastable_columns: i64,
 }
 
@@ -146,7 +150,11 @@ impl Catalogue {
     }
 
     pub(crate) async fn slot(&self, name: &str, version: u32) -> Result<Option<Slot>, SourceError> {
-        let since_17 = if version >= 170_000 { "invalidation_reason, failover" } else { "null::text, false" };
+        let since_17 = if version >= 170_000 {
+            "invalidation_reason, synced and pg_is_in_recovery()"
+        } else {
+            "null::text, false"
+        };
         let query = format!(
             "select plugin::text, nullif(database, current_database())::text, active_pid, wal_status, confirmed_flush_lsn::text, {since_17}
              from pg_replication_slots where slot_name = $1"
@@ -159,7 +167,7 @@ impl Catalogue {
             wal_status: row.get(3),
             confirmed: row.get::<_, Option<&str>>(4).and_then(|lsn| lsn.parse().ok()),
             invalidation: row.get(5),
-            failover: row.get(6),
+            is_followed: row.get(6),
         }))
     }
 
@@ -191,7 +199,8 @@ impl Catalogue {
                          where a.relid <> c.oid order by a.at)::text[],
                    pg_has_role(c.relowner, 'usage'),
                    has_table_privilege(c.oid, 'select') and has_schema_privilege(n.oid, 'usage'),
-                   (select count(*) from pg_attribute a where a.attrelid = c.oid and a.attgenerated <> '' and not a.attisdropped),
+                   (select count(*) from pg_attribute a where a.attrelid = c.oid and a.attgenerated = 's' and not a.attisdropped),
+                   (select count(*) from pg_attribute a where a.attrelid = c.oid and a.attgenerated = 'v' and not a.attisdropped),
                    (select count(*) from pg_attribute a
                     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attstorage <> 'p')
             from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -211,8 +220,9 @@ impl Catalogue {
             ancestors: row.get(7),
             we_own: row.get(8),
             may_select: row.get(9),
-            generated_columns: row.get(10),
-            toastable_columns: row.get(11),
+            stored_generated: row.get(10),
+            virtual_generated: row.get(11),
+            toastable_columns: row.get(12),
         });
         Ok(facts.collect())
     }

@@ -29,10 +29,11 @@ pub(crate) async fn check(postgres: &Postgres) -> Result<Vec<Finding>, SourceErr
     found.extend(slot(postgres, &catalogue, &server).await?);
     let tables = catalogue.tables().await?;
     let meant = publication::meant(&postgres.config, &postgres.globs, &tables);
-    found.extend(publication(postgres, &catalogue, &server, &role, &meant).await?);
+    let published = publication::published(&catalogue, &postgres.config.publication, server.version).await?;
+    found.extend(publication(postgres, published.as_ref(), &server, &role, &meant));
     found.extend(globs(postgres, &tables));
     for table in &meant {
-        found.extend(one_table(postgres, &server, &role, table));
+        found.extend(one_table(postgres, published.as_ref(), &server, &role, table));
     }
     Ok(found)
 }
@@ -220,24 +221,22 @@ async fn slot(postgres: &Postgres, catalogue: &Catalogue, server: &Server) -> Re
     Ok(found)
 }
 
-async fn publication(
+fn publication(
     postgres: &Postgres,
-    catalogue: &Catalogue,
+    published: Option<&Published>,
     server: &Server,
     role: &Role,
     meant: &[&TableFacts],
-) -> Result<Vec<Finding>, SourceError> {
+) -> Vec<Finding> {
     let config = &postgres.config;
     let name = &config.publication;
     let object = format!("publication {name}");
     let fit: Vec<_> = meant.iter().filter(|table| publication::fitness(config, table).is_ok()).collect();
     let list = fit.iter().map(|table| table.quoted()).collect::<Vec<_>>().join(", ");
     let root = config.via_partition_root;
-    let create =
-        format!("CREATE PUBLICATION {} FOR TABLE {list} WITH (publish_via_partition_root = {root});", quoted(name));
+    let create = format!("{};", publication::creation(name, &list, root, server.version));
     let foreign: Vec<_> = fit.iter().filter(|table| !table.we_own).map(|table| table.qualified()).collect();
-    let published = publication::published(catalogue, name, server.version).await?;
-    let is_ours_to_make = config.publication_managed && !server.in_recovery;
+    let is_ours_to_make = is_ours_to_make(postgres, server);
 
     let Some(published) = published else {
         let found = if !is_ours_to_make {
@@ -266,9 +265,46 @@ async fn publication(
                 format!("does not exist; the first start creates it for {} tables", fit.len()),
             )
         };
-        return Ok(vec![found]);
+        return vec![found];
     };
-    Ok(existing_publication(&object, name, &published, &fit, &foreign, is_ours_to_make, root))
+    let mut found = existing_publication(&object, name, published, &fit, &foreign, is_ours_to_make, root);
+    found.extend(generated_columns(&object, name, published, &fit, server, is_ours_to_make, &foreign));
+    found
+}
+
+fn is_ours_to_make(postgres: &Postgres, server: &Server) -> bool {
+    postgres.config.publication_managed && !server.in_recovery
+}
+
+/// Stored generated columns that the server could send and the publication leaves out.
+fn generated_columns(
+    object: &str,
+    name: &str,
+    published: &Published,
+    fit: &[&&TableFacts],
+    server: &Server,
+    is_managed: bool,
+    foreign: &[String],
+) -> Option<Finding> {
+    let tables = publication::without_generated(published, fit.iter().map(|table| **table), server.version);
+    if tables.is_empty() || is_managed && foreign.is_empty() {
+        return None;
+    }
+    let names = tables.iter().map(|table| table.qualified()).collect::<Vec<_>>().join(", ");
+    let what = format!("leaves out the generated columns of {names}");
+    let harms = tables.iter().any(|table| table.identity == 'f');
+    let why = if harms {
+        "PostgreSQL refuses the application's UPDATE and DELETE where they are part of the replica identity."
+    } else {
+        "Events will not carry them."
+    };
+    let severity = match (is_managed, harms) {
+        (true, _) => Severity::Blocker,
+        (false, true) => Severity::Warning,
+        (false, false) => Severity::Note,
+    };
+    let fix = format!("{};", publication::with_generated(name));
+    Some(Finding::new(severity, "FV-1232", object, what).why(why).fix(fix))
 }
 
 fn existing_publication(
@@ -351,7 +387,13 @@ fn globs(postgres: &Postgres, tables: &[TableFacts]) -> Vec<Finding> {
     idle.chain(other).collect()
 }
 
-fn one_table(postgres: &Postgres, server: &Server, role: &Role, table: &TableFacts) -> Vec<Finding> {
+fn one_table(
+    postgres: &Postgres,
+    published: Option<&Published>,
+    server: &Server,
+    role: &Role,
+    table: &TableFacts,
+) -> Vec<Finding> {
     let object = format!("table {}", table.qualified());
     let sql_name = table.quoted();
     if let Err(unfit) = publication::fitness(&postgres.config, table) {
@@ -370,6 +412,9 @@ fn one_table(postgres: &Postgres, server: &Server, role: &Role, table: &TableFac
             }
             Unfit::Unlogged => {
                 blocker.why("Consumers would see nothing of it.").fix(format!("ALTER TABLE {sql_name} SET LOGGED;"))
+            }
+            Unfit::HiddenColumns => {
+                blocker.why("Were it published, PostgreSQL would refuse the application's UPDATE and DELETE on it.")
             }
         }];
     }
@@ -396,15 +441,15 @@ fn one_table(postgres: &Postgres, server: &Server, role: &Role, table: &TableFac
                 .hint(format!("ALTER TABLE {sql_name} REPLICA IDENTITY FULL puts it there, for more log.")),
         );
     }
-    if table.generated_columns > 0 && server.version < 180_000 {
+    let stored_is_sent = server.version >= publication::GENERATED
+        && published.is_none_or(|p| {
+            is_ours_to_make(postgres, server) || publication::without_generated(p, [table], server.version).is_empty()
+        });
+    let unsent = table.virtual_generated + if stored_is_sent { 0 } else { table.stored_generated };
+    if unsent > 0 {
         found.push(
-            Finding::new(
-                Severity::Note,
-                "FV-1243",
-                &object,
-                format!("{} generated columns are not in the log", table.generated_columns),
-            )
-            .why("Events will not carry them."),
+            Finding::new(Severity::Note, "FV-1243", &object, format!("{unsent} generated columns are not sent"))
+                .why("Events will not carry them."),
         );
     }
     if table.kind == 'p' {

@@ -19,6 +19,7 @@ use crate::normalise::Normaliser;
 use crate::session::{Replication, Session};
 use crate::source::{PostgresSource, Questions, heartbeat, position};
 use crate::tables::{Facts, Tables};
+use crate::timeline::Timeline;
 use crate::url::{ConnectUrl, UrlError};
 use crate::value::Types;
 use crate::{check, publication, slot};
@@ -149,8 +150,10 @@ impl Connector for Postgres {
         let (Some((aim, target_lsn)), Some((log, lsn))) = (LogId::parse(target), LogId::parse(reached)) else {
             return false;
         };
-        // Inside a transaction both begin where it is committed, and go on by what was passed of it.
-        aim == log && (lsn > target_lsn || lsn == target_lsn && reached.within >= target.within)
+        // A promotion begins a later timeline, whose places go on from the old one's. Inside a transaction both begin where
+        // it is committed, and go on by what was passed of it.
+        let leads_on = aim.system == log.system && aim.timeline <= log.timeline;
+        leads_on && (lsn > target_lsn || lsn == target_lsn && reached.within >= target.within)
     }
 
     async fn open(&self, from: Option<Position>, durable: Durable) -> Result<PostgresSource, SourceError> {
@@ -176,7 +179,9 @@ impl Connector for Postgres {
         // What is lost is said before anything is changed. A publication stands before its slot: the log from the slot's
         // beginning on is read as the catalogue was at each place.
         let place = slot::place(config, &catalogue, &server, &mut session, log, from.as_ref()).await?;
-        self.added.take(publication::ensure(config, &self.globs, &catalogue, &server).await?);
+        let brought = publication::ensure(config, &self.globs, &catalogue, &server).await?;
+        let is_new = brought.is_new;
+        self.added.take(brought.added);
         let place = match place {
             Some(place) => place,
             None => slot::create(config, &catalogue, &server, &mut session, log).await?,
@@ -210,6 +215,9 @@ impl Connector for Postgres {
                 application: self.application.clone(),
                 catalogue: Some(catalogue),
             },
+            passing_publication: (is_new && config.slot_is_passing).then(|| config.publication.clone()),
+            // A primary stays on its timeline for as long as it runs.
+            timeline: server.in_recovery.then(|| Timeline::new(self.url.clone(), self.application.clone(), place.log)),
             chunk: None,
             wanted: None,
             ready: VecDeque::new(),
@@ -232,5 +240,27 @@ impl Postgres {
             _ => return error,
         };
         SourceError { source: error.source, ..meant }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_reached_at_it_behind_it_and_on_a_later_timeline_of_the_same_cluster() {
+        let postgres = Postgres::new(crate::config::tests::example()).expect("a configuration");
+        let reached = |target: &str, reached: &str| {
+            let [target, reached] = [target, reached].map(|text| Position::parse(text).expect("a position"));
+            postgres.is_reached(&target, &reached)
+        };
+        for there in ["7/1/0/64", "7/1/0/65", "7/2/0/64", "7/1/0/65;0.0"] {
+            assert!(reached("7/1/0/64", there), "{there}");
+        }
+        for before in ["7/1/0/63", "7/2/0/63", "8/1/0/64", "mysql-bin.000001:4"] {
+            assert!(!reached("7/1/0/64", before), "{before}");
+        }
+        assert!(!reached("7/2/0/64", "7/1/0/64"), "an earlier timeline");
+        assert!(reached("7/1/0/64;2.0", "7/1/0/64;2.1") && !reached("7/1/0/64;2.1", "7/1/0/64;2.0"));
     }
 }

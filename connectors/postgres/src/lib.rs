@@ -48,6 +48,7 @@ mod publication;
 mod session;
 mod slot;
 mod tables;
+mod timeline;
 
 pub use backfill::PostgresReader;
 pub use connector::{ConfigError, Postgres};

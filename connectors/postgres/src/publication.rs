@@ -21,6 +21,35 @@ pub(crate) enum Unfit {
     NoKey,
     /// It is not in the log at all.
     Unlogged,
+    /// Its whole row is to be in the log, and a virtual generated column never is.
+    HiddenColumns,
+}
+
+/// The oldest version whose publications may have stored generated columns.
+pub(crate) const GENERATED: u32 = 180_000;
+
+/// The statement that makes a publication. Where the version can, stored generated columns are in it: PostgreSQL refuses
+/// the application's UPDATE and DELETE on a published table whose replica identity has generated columns that are not.
+pub(crate) fn creation(name: &str, tables: &str, via_root: bool, version: u32) -> String {
+    let generated = if version >= GENERATED { ", publish_generated_columns = stored" } else { "" };
+    let name = quoted(name);
+    format!("CREATE PUBLICATION {name} FOR TABLE {tables} WITH (publish_via_partition_root = {via_root}{generated})")
+}
+
+/// The statement that puts stored generated columns into a publication.
+pub(crate) fn with_generated(name: &str) -> String {
+    format!("ALTER PUBLICATION {} SET (publish_generated_columns = stored)", quoted(name))
+}
+
+/// The tables whose stored generated columns a publication leaves out, though the version could send them.
+pub(crate) fn without_generated<'a>(
+    published: &Published,
+    tables: impl IntoIterator<Item = &'a TableFacts>,
+    version: u32,
+) -> Vec<&'a TableFacts> {
+    let leaves_out = version >= GENERATED && !published.generated;
+    let tables = tables.into_iter().filter(|table| leaves_out && table.stored_generated > 0);
+    tables.filter(|table| !published.with_columns.contains(&table.qualified())).collect()
 }
 
 /// The tables that the globs mean and that can stand in a publication of their own: not the
@@ -44,23 +73,34 @@ pub(crate) fn fitness(config: &Config, table: &TableFacts) -> Result<(), Unfit> 
         Err(Unfit::NoIdentity)
     } else if table.identity == 'f' && !table.has_primary_key && config.keyless == Keyless::Refuse {
         Err(Unfit::NoKey)
+    } else if table.identity == 'f' && table.virtual_generated > 0 {
+        Err(Unfit::HiddenColumns)
     } else {
         Ok(())
     }
 }
 
-/// Makes the publication, or brings it up to the configured tables. Returns the tables that came into it.
+/// What became of a publication.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Brought {
+    /// It was made.
+    pub(crate) is_new: bool,
+    /// The tables that came into it, as `schema.name`.
+    pub(crate) added: Vec<String>,
+}
+
+/// Makes the publication, or brings it up to the configured tables.
 pub(crate) async fn ensure(
     config: &Config,
     globs: &Globs,
     catalogue: &Catalogue,
     server: &Server,
-) -> Result<Vec<String>, SourceError> {
+) -> Result<Brought, SourceError> {
     let name = &config.publication;
     let published = published(catalogue, name, server.version).await?;
     if !config.publication_managed || server.in_recovery {
         return match published {
-            Some(_) => Ok(Vec::new()),
+            Some(_) => Ok(Brought::default()),
             None => Err(failure(SourceErrorKind::Invalid, "FV-1221", format!("publication {name} does not exist"))
                 .hint(format!("Create it on the primary: CREATE PUBLICATION {} FOR TABLE ...;", quoted(name)))),
         };
@@ -74,7 +114,7 @@ pub(crate) async fn ensure(
     for table in &meant {
         fitness(config, table).map_err(|unfit| refusal(table, unfit))?;
     }
-    bring_up(config, catalogue, published.as_ref(), &meant, &tables).await
+    bring_up(config, catalogue, published.as_ref(), &meant, &tables, server.version).await
 }
 
 /// A publication while its source runs.
@@ -116,37 +156,36 @@ pub(crate) async fn follow(
     // Without any table there is nothing to bring it up to: it is left for the next start to judge.
     let added = match kept.is_empty() {
         true => Vec::new(),
-        false => bring_up(config, catalogue, Some(&published), &kept, &tables).await?,
+        false => bring_up(config, catalogue, Some(&published), &kept, &tables, server.version).await?.added,
     };
     kept.retain(|table| is_published(table) || added.contains(&table.qualified()));
     Ok(Some(Followed { captured: kept.into_iter().cloned().collect(), added, unfit }))
 }
 
-/// Makes the publication hold the tables that are meant. Returns those that came into it.
+/// Makes the publication hold the tables that are meant.
 async fn bring_up(
     config: &Config,
     catalogue: &Catalogue,
     published: Option<&Published>,
     meant: &[&TableFacts],
     tables: &[TableFacts],
-) -> Result<Vec<String>, SourceError> {
+    version: u32,
+) -> Result<Brought, SourceError> {
     let name = &config.publication;
     let list = meant.iter().map(|table| table.quoted()).collect::<Vec<_>>().join(", ");
     let root = config.via_partition_root;
-    let quoted_name = quoted(name);
+    let is_new = published.is_none();
     let statement = match published {
-        None => {
-            format!("CREATE PUBLICATION {quoted_name} FOR TABLE {list} WITH (publish_via_partition_root = {root})")
-        }
+        None => creation(name, &list, root, version),
         // A look leaves what is there as it is.
-        Some(_) if config.slot_is_passing => return Ok(Vec::new()),
+        Some(_) if config.slot_is_passing => return Ok(Brought::default()),
         Some(published) if published.all_tables => {
             return Err(failure(SourceErrorKind::Invalid, "FV-1223", format!("publication {name} is FOR ALL TABLES"))
                 .hint("Say `publication_managed: false` to use it as it is, or configure another name."));
         }
-        Some(published) => match difference(name, published, meant, tables, root) {
+        Some(published) => match difference(name, published, meant, tables, root, version) {
             Some(statement) => statement,
-            None => return Ok(Vec::new()),
+            None => return Ok(Brought::default()),
         },
     };
     tracing::info!(publication = %name, tables = meant.len(), "publication brought up to the configured tables");
@@ -157,7 +196,14 @@ async fn bring_up(
         )
     })?;
     let is_news = |table: &&&TableFacts| published.is_none_or(|before| !before.tables.contains(&table.qualified()));
-    Ok(meant.iter().filter(is_news).map(|table| table.qualified()).collect())
+    let added = meant.iter().filter(is_news).map(|table| table.qualified()).collect();
+    Ok(Brought { is_new, added })
+}
+
+/// Takes away a publication that was made for a look.
+pub(crate) async fn remove(catalogue: &Catalogue, name: &str) -> Result<(), SourceError> {
+    let statement = format!("DROP PUBLICATION IF EXISTS {}", quoted(name));
+    catalogue.client().batch_execute(&statement).await.map_err(|e| of_query(e, "removing the publication"))
 }
 
 /// What brings a publication up to the tables; row filters and column lists of those that stay are left alone.
@@ -167,14 +213,19 @@ fn difference(
     meant: &[&TableFacts],
     all: &[TableFacts],
     root: bool,
+    version: u32,
 ) -> Option<String> {
     let listed = |tables: Vec<&TableFacts>| tables.iter().map(|table| table.quoted()).collect::<Vec<_>>().join(", ");
     let is_published = |table: &TableFacts| published.tables.contains(&table.qualified());
     let is_meant = |table: &TableFacts| meant.iter().any(|other| other.qualified() == table.qualified());
     let missing = listed(meant.iter().copied().filter(|table| !is_published(table)).collect());
     let surplus = listed(all.iter().filter(|table| is_published(table) && !is_meant(table)).collect());
-    let name = quoted(name);
     let mut statements = Vec::new();
+    // Before the tables: from the moment that one is published, its generated columns must be.
+    if !without_generated(published, meant.iter().copied(), version).is_empty() {
+        statements.push(with_generated(name));
+    }
+    let name = quoted(name);
     if !missing.is_empty() {
         statements.push(format!("ALTER PUBLICATION {name} ADD TABLE {missing}"));
     }
@@ -210,6 +261,15 @@ pub(crate) fn refusal(table: &TableFacts, unfit: Unfit) -> SourceError {
             format!("table {name} is unlogged: its changes are not in the log"),
             format!("ALTER TABLE {} SET LOGGED, {leave_out}.", table.quoted()),
         ),
+        Unfit::HiddenColumns => (
+            format!(
+                "table {name} has REPLICA IDENTITY FULL and virtual generated columns, which the log does not hold"
+            ),
+            format!(
+                "Make the columns STORED, or ALTER TABLE {} REPLICA IDENTITY DEFAULT (it needs a primary key), {leave_out}.",
+                table.quoted()
+            ),
+        ),
     };
     failure(SourceErrorKind::Invalid, "FV-1224", what).hint(hint)
 }
@@ -221,6 +281,8 @@ pub(crate) struct Published {
     pub(crate) tables: Vec<String>,
     pub(crate) all_tables: bool,
     pub(crate) via_root: bool,
+    /// Whether stored generated columns are in it (18 and later).
+    pub(crate) generated: bool,
     /// Operations that it leaves out.
     pub(crate) leaves_out: Vec<&'static str>,
     /// Tables with a row filter (15 and later).
@@ -236,8 +298,12 @@ pub(crate) async fn published(
     version: u32,
 ) -> Result<Option<Published>, SourceError> {
     let asking = |e| of_query(e, "reading the publication");
-    let query = "select puballtables, pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate from pg_publication where pubname = $1";
-    let Some(row) = catalogue.client().query_opt(query, &[&name]).await.map_err(asking)? else { return Ok(None) };
+    let generated = if version >= GENERATED { "pubgencols = 's'" } else { "false" };
+    let query = format!(
+        "select puballtables, pubviaroot, pubinsert, pubupdate, pubdelete, pubtruncate, {generated}
+         from pg_publication where pubname = $1"
+    );
+    let Some(row) = catalogue.client().query_opt(&query, &[&name]).await.map_err(asking)? else { return Ok(None) };
     let operations = ["insert", "update", "delete", "truncate"];
     let leaves_out = operations.into_iter().enumerate().filter(|(at, _)| !row.get::<_, bool>(2 + at)).map(|(_, op)| op);
     let since_15 = if version >= 150_000 {
@@ -264,6 +330,7 @@ pub(crate) async fn published(
         tables,
         all_tables: row.get(0),
         via_root: row.get(1),
+        generated: row.get(6),
         leaves_out: leaves_out.collect(),
         filtered: named(1),
         with_columns: named(2),

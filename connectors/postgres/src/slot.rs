@@ -6,6 +6,7 @@ use figvine_change::{SourceError, SourceErrorKind};
 
 use crate::catalogue::{Catalogue, Server, Slot};
 use crate::config::Config;
+use crate::connector::STANDBY;
 use crate::error::{Told, failure};
 use crate::lsn::{LogId, Lsn};
 use crate::session::{Lasts, Session};
@@ -32,7 +33,9 @@ pub(crate) async fn place(
         Some(_) => session.history(log.timeline).await?,
         None => Vec::new(),
     };
-    let from = from.map(|position| wanted_place(position, log, slot.as_ref(), &history)).transpose()?;
+    // An older server's slot may have lost, on its way here, what its log is decoded by.
+    let outlives = slot.is_some() && server.version >= STANDBY;
+    let from = from.map(|position| wanted_place(position, log, outlives, &history)).transpose()?;
     let (name, source) = (&config.slot, &config.source);
     let Some(slot) = slot else {
         return match from {
@@ -61,13 +64,9 @@ pub(crate) async fn place(
     }
 }
 
-/// The LSN to go on from, if the position is one of this log.
-fn wanted_place(
-    position: &Position,
-    log: LogId,
-    slot: Option<&Slot>,
-    history: &[(u32, Lsn)],
-) -> Result<Lsn, SourceError> {
+/// The LSN to go on from, if the position is one of this log. `outlives`: there is a slot, and it is good for all timelines
+/// that led here.
+fn wanted_place(position: &Position, log: LogId, outlives: bool, history: &[(u32, Lsn)]) -> Result<Lsn, SourceError> {
     let Some((written, lsn)) = LogId::parse(position) else {
         return Err(lost(format!("`{position}` is no position of a PostgreSQL log"))
             .hint("The stream was written from another kind of database. Give this source a stream of its own."));
@@ -79,10 +78,9 @@ fn wanted_place(
         ))
         .hint("Check the url. A restored or newly made cluster has another history: begin anew with another stream."));
     }
-    // A slot that the primary kept in step on its standbys survives a promotion; anything else does not.
-    // And what was read of the old one behind the place where the new one left it is in no history any more.
-    let is_kept = slot.is_some_and(|slot| slot.failover)
-        && history.iter().any(|(timeline, left)| *timeline == written.timeline && lsn <= *left);
+    // A promoted standby goes on with the slots that it had: its own, and those that it kept in step with its primary's. But
+    // what was read of the old timeline behind the place where the new one left it is in no history any more.
+    let is_kept = outlives && history.iter().any(|(timeline, left)| *timeline == written.timeline && lsn <= *left);
     if written.timeline != log.timeline && !is_kept {
         return Err(lost(format!(
             "the server is on timeline {}, while the stream was written from timeline {}: it was promoted or restored",
@@ -117,6 +115,11 @@ fn usable(config: &Config, slot: &Slot) -> Result<Lsn, SourceError> {
     }
     if slot.wal_status.as_deref() == Some("lost") {
         return Err(invalidated(name, "its log was removed"));
+    }
+    if slot.is_followed {
+        let what = format!("slot {name} follows its primary's on this standby, and cannot be read before a promotion");
+        return Err(failure(SourceErrorKind::Unreachable, "FV-1318", what)
+            .hint("Point the url at the primary, or read the standby through another slot."));
     }
     if let Some(pid) = slot.active_pid {
         return Err(busy(name, Some(pid)));
@@ -194,23 +197,22 @@ mod tests {
             wal_status: Some("reserved".into()),
             confirmed: Some(Lsn(100)),
             invalidation: None,
-            failover: false,
+            is_followed: false,
         }
     }
 
     #[test]
     fn a_position_of_another_log_is_lost() {
         let at = |text: &str| Position::parse(text).expect("a position");
-        assert_eq!(wanted_place(&at("7/2/0/64;1.1"), LOG, None, &[]).expect("ours"), Lsn(100));
+        assert_eq!(wanted_place(&at("7/2/0/64;1.1"), LOG, false, &[]).expect("ours"), Lsn(100));
+        let history = [(1, Lsn(100))];
         for position in ["8/2/0/64", "7/1/0/64", "mysql-bin.000001:4"] {
-            let error = wanted_place(&at(position), LOG, Some(&slot()), &[(1, Lsn(100))]).expect_err(position);
+            let error = wanted_place(&at(position), LOG, false, &history).expect_err(position);
             assert_eq!(error.kind, SourceErrorKind::PositionLost, "{position}");
         }
-        let kept = Slot { failover: true, ..slot() };
-        let history = [(1, Lsn(100))];
-        assert_eq!(wanted_place(&at("7/1/0/64"), LOG, Some(&kept), &history).expect("survives"), Lsn(100));
+        assert_eq!(wanted_place(&at("7/1/0/64"), LOG, true, &history).expect("survives"), Lsn(100));
         for gone in ["7/1/0/65", "7/3/0/64"] {
-            assert!(wanted_place(&at(gone), LOG, Some(&kept), &history).is_err(), "{gone}");
+            assert!(wanted_place(&at(gone), LOG, true, &history).is_err(), "{gone}");
         }
     }
 
@@ -224,6 +226,7 @@ mod tests {
         assert_eq!(code(&Slot { wal_status: Some("lost".into()), ..slot() }), "FV-1301");
         assert_eq!(code(&Slot { invalidation: Some("wal_removed".into()), ..slot() }), "FV-1301");
         assert_eq!(code(&Slot { active_pid: Some(7), ..slot() }), "FV-1313");
+        assert_eq!(code(&Slot { is_followed: true, ..slot() }), "FV-1318");
         assert_eq!(code(&Slot { confirmed: None, ..slot() }), "FV-1312");
     }
 }

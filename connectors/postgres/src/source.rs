@@ -11,8 +11,10 @@ use crate::catalogue::Catalogue;
 use crate::error::{of_decode, of_io, of_query};
 use crate::lsn::{LogId, Lsn};
 use crate::normalise::{HEARTBEAT_PREFIX, Normaliser, Progress};
+use crate::publication;
 use crate::session::Replication;
 use crate::tables::{Facts, Wanted};
+use crate::timeline::Timeline;
 use crate::url::ConnectUrl;
 
 /// How long the catalogue may take.
@@ -27,6 +29,10 @@ pub struct PostgresSource {
     pub(crate) normaliser: Normaliser,
     pub(crate) facts: Facts,
     pub(crate) catalogue: Questions,
+    /// A publication that was made for a look, and goes with it.
+    pub(crate) passing_publication: Option<String>,
+    /// On a standby: what tells that it was promoted, or follows another primary.
+    pub(crate) timeline: Option<Timeline>,
     /// The chunk that is being read, and how far.
     pub(crate) chunk: Option<(Bytes, usize)>,
     /// What a RELATION made us ask and is not answered yet.
@@ -55,6 +61,11 @@ impl Source for PostgresSource {
                 }
                 continue;
             };
+            if *at == 0
+                && let Some(timeline) = &mut self.timeline
+            {
+                timeline.holds().await?;
+            }
             let progress = self.normaliser.read(chunk, at, &mut self.facts, &mut self.ready);
             match progress.map_err(|e| of_decode(e, self.normaliser.near()))? {
                 Progress::Done => self.chunk = None,
@@ -71,10 +82,18 @@ impl Source for PostgresSource {
         &self.engine
     }
 
-    async fn close(self) {
+    async fn close(mut self) {
         self.replication.close().await;
+        if let Some(name) = self.passing_publication
+            && let Err(error) = self.catalogue.remove(&name).await
+        {
+            tracing::warn!(code = error.code, publication = %name, %error, "what was made for this look is still there");
+        }
     }
 }
+
+/// How long it may take to take away what was made for a look.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to the catalogue that comes back after it broke.
 #[derive(Debug)]
@@ -85,11 +104,21 @@ pub(crate) struct Questions {
 }
 
 impl Questions {
-    async fn answer(&mut self, wanted: &Wanted, facts: &mut Facts) -> Result<(), SourceError> {
+    async fn connected(&mut self) -> Result<Option<&Catalogue>, SourceError> {
         if self.catalogue.as_ref().is_none_or(|catalogue| catalogue.client().is_closed()) {
             self.catalogue = Some(Catalogue::connect(&self.url, &self.application).await?);
         }
-        let Some(catalogue) = &self.catalogue else { return Ok(()) };
+        Ok(self.catalogue.as_ref())
+    }
+
+    async fn remove(&mut self, publication: &str) -> Result<(), SourceError> {
+        let Some(catalogue) = self.connected().await? else { return Ok(()) };
+        let removed = tokio::time::timeout(REMOVAL_TIMEOUT, publication::remove(catalogue, publication)).await;
+        removed.unwrap_or_else(|_| Err(of_io(std::io::ErrorKind::TimedOut.into(), "removing the publication")))
+    }
+
+    async fn answer(&mut self, wanted: &Wanted, facts: &mut Facts) -> Result<(), SourceError> {
+        let Some(catalogue) = self.connected().await? else { return Ok(()) };
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, catalogue.answer(wanted, facts)).await;
         // A connection that was silent for long may have been cut without a word: the next try takes a new one.
         answered.unwrap_or_else(|_| {

@@ -277,3 +277,6 @@ async fn read(stream: &mut Stream, input: &mut BytesMut) -> Result<(), SourceErr
         Err(error) => Err(of_io(error, "reading the log")),
     }
 }
+
+#[cfg(test)]
+mod tests;
