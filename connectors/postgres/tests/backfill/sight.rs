@@ -106,3 +106,45 @@ async fn a_new_reader_waits_for_a_commit_that_the_log_has_told_and_that_no_snaps
     assert_eq!(rows(&chunk.batch), [r#"{"a":1,"b":1}"#]);
     stuck.await.expect("no panic").expect("committed, with a warning");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_s_chunk_shows_surely_only_what_is_older_than_all_that_runs() {
+    let world = World::start().await;
+    world.run("create table t(a int primary key); insert into t values (1)").await;
+    drop(world.reader().await);
+    let standby = figvine_sandbox::Postgres::standby_of(&world.server, &[]).await.expect("a standby");
+    let connector =
+        figvine_postgres::Postgres::new(super::world::config(standby.url("postgres"))).expect("a configuration");
+    let open = world.server.connect("postgres").await.expect("connects");
+    let id = |row: tokio_postgres::Row| row.get::<_, String>(0);
+    let running = open.query_one("select pg_current_xact_id()::xid::text", &[]).await.map(id).expect("an id");
+    open.batch_execute("begin; insert into t values (2)").await.expect("runs");
+    let inside = open.query_one("select pg_current_xact_id()::xid::text", &[]).await.map(id).expect("an id");
+    world.run("insert into t values (3)").await;
+    let newest = world.text("select pg_current_xact_id()::xid::text").await;
+    let there = standby.connect("postgres").await.expect("connects");
+    let committed = world.text("select pg_current_wal_lsn()::text").await;
+    becomes("the standby", async || {
+        let query = "select pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
+        there.query_one(query, &[&committed]).await.expect("a place").get(0)
+    })
+    .await;
+    let mut reader = connector.reader().await.expect("a reader");
+    let chunk = reader.read(&request("public", "t", 10)).await.expect("a chunk");
+    assert_eq!(rows(&chunk.batch), [r#"{"a":1}"#, r#"{"a":3}"#]);
+    let shows = |id: &str| {
+        chunk.sight.shows(&figvine_change::Transaction {
+            id: id.into(),
+            position: "".into(),
+            sequence: "".into(),
+            committed_at: 0,
+            start: "".into(),
+            end: None,
+            origin: None,
+        })
+    };
+    assert!(shows(&running), "it had ended before all that runs");
+    assert!(!shows(&inside) && !shows(&newest));
+    let committed: figvine_postgres::lsn::Lsn = committed.parse().expect("an LSN");
+    assert!(*chunk.high >= *committed.sequence());
+}
