@@ -331,7 +331,7 @@ fn existing_publication(
                 .why("The server would not send their changes.")
                 .fix(format!("ALTER PUBLICATION {} ADD TABLE {list};", quoted(name)))
         } else {
-            lacking.why("The next start adds them.")
+            lacking.why("The next start adds them; a bridge that runs does so by itself.")
         });
     }
     if !published.leaves_out.is_empty() {

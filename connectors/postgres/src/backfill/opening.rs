@@ -97,20 +97,20 @@ fn say(running: &[Running], waited: &BTreeSet<String>) {
 
 /// The transactions of this database that run now.
 async fn look(catalogue: &Catalogue) -> Result<Vec<Running>, SourceError> {
+    // Not out of a snapshot: what began behind the newest transaction that has ended is in none, and runs all the same.
     // COMMIT PREPARED has no transaction id of its own, and what it commits counts as prepared until its end: such a
     // wait is laid to all that are prepared.
     let query = "
-        select x.id::text, a.pid,
-               case when p.transaction is not null then
-                      case when exists (select from pg_stat_activity w
-                                        where w.wait_event = 'SyncRep' and w.backend_xid is null) then 'p' else 'w' end
-                    when a.wait_event = 'SyncRep' then 'c'
+        select a.backend_xid::text, a.pid,
+               case when a.wait_event = 'SyncRep' then 'c'
                     when a.query = '<insufficient privilege>' and current_setting('synchronous_standby_names') <> '' then 'h'
                     else 'w' end
-        from pg_snapshot_xip(pg_current_snapshot()) as x(id)
-        left join pg_stat_activity a on a.backend_xid = x.id::xid
-        left join pg_prepared_xacts p on p.transaction = x.id::xid
-        where coalesce(a.datname, p.database, current_database()) = current_database()";
+        from pg_stat_activity a where a.backend_xid is not null and a.datname = current_database()
+        union all
+        select p.transaction::text, null,
+               case when exists (select from pg_stat_activity w where w.wait_event = 'SyncRep' and w.backend_xid is null)
+                    then 'p' else 'w' end
+        from pg_prepared_xacts p where p.database = current_database()";
     let rows = catalogue.client().query(query, &[]).await;
     let rows = rows.map_err(|e| of_query(e, "looking for commits that are not visible yet"))?;
     let running = rows.iter().map(|row| Running {

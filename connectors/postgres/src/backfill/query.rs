@@ -74,8 +74,9 @@ fn copy(
     order: &str,
 ) -> String {
     let filter = shape.filter.as_ref().map(|filter| format!("({filter})"));
-    // A comment at the end of the user's condition ends with its line.
-    let condition = bounds.condition.map(|condition| format!("({condition}\n)"));
+    // A comment at the end of the user's condition ends with its line. And a parenthesis too many is an error, where in
+    // parentheses alone `a) or (b` would undo the bounds.
+    let condition = bounds.condition.map(|condition| format!("CASE WHEN {condition}\nTHEN true END"));
     let all: Vec<String> = sides.into_iter().chain([filter, condition]).flatten().collect();
     let filtered = if all.is_empty() { String::new() } else { format!(" WHERE {}", all.join(" AND ")) };
     format!("COPY (SELECT {} FROM {from}{filtered}{order} LIMIT {}) TO STDOUT", columns.join(", "), bounds.rows)
@@ -139,6 +140,7 @@ mod tests {
             column: 0,
             name: name.into(),
             base_type: base_type.into(),
+            is_domain: false,
             collation: None,
             is_descending: false,
             nulls_first: false,
@@ -180,8 +182,8 @@ mod tests {
         insta::assert_snapshot!(
             text(&order, &[b"1", b"u"], Some(&[b"2", b"v"]), Some("x = 1 -- mine")),
             @r#"
-        COPY (SELECT "a", "b" FROM ONLY "public"."t" WHERE ("a", "odd ""b""") > (E'1'::integer, E'u'::uuid) AND ("a", "odd ""b""") <= (E'2'::integer, E'v'::uuid) AND (x = 1 -- mine
-        ) ORDER BY "a", "odd ""b""" LIMIT 3) TO STDOUT
+        COPY (SELECT "a", "b" FROM ONLY "public"."t" WHERE ("a", "odd ""b""") > (E'1'::integer, E'u'::uuid) AND ("a", "odd ""b""") <= (E'2'::integer, E'v'::uuid) AND CASE WHEN x = 1 -- mine
+        THEN true END ORDER BY "a", "odd ""b""" LIMIT 3) TO STDOUT
         "#
         );
         let down = order.map(|column| KeyColumn { is_descending: true, nulls_first: true, ..column });

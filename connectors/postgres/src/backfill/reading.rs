@@ -296,6 +296,11 @@ impl PostgresReader {
             if !close(rows, first) {
                 return Err(NotCopied::Strange(rows::RowError::Fields { fields: 0, columns }));
             }
+            if rows.changes.len() > 1 && rows.data.len() > most {
+                rows.take_back(first);
+                rows.is_full = true;
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -428,6 +433,14 @@ impl Rows {
         self.data.extend_from_slice(format!("{place}{suffix}").as_bytes());
         self.close(first, from);
         true
+    }
+
+    /// Forgets the last row.
+    fn take_back(&mut self, first: usize) {
+        self.changes.pop();
+        self.cursors.pop();
+        self.cells.truncate(first);
+        self.data.truncate(self.from);
     }
 
     fn close(&mut self, first: usize, cursor: usize) {

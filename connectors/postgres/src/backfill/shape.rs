@@ -64,6 +64,8 @@ pub(super) struct KeyColumn {
     pub(super) name: String,
     /// Its type, without modifier, and a domain's base: a literal is cast to it and loses nothing.
     pub(super) base_type: String,
+    /// Whether its type is a domain. Over an enum it has no operators until it is cast.
+    pub(super) is_domain: bool,
     /// The index's collation as SQL, where it is not the column's.
     pub(super) collation: Option<String>,
     pub(super) is_descending: bool,
@@ -72,9 +74,13 @@ pub(super) struct KeyColumn {
 }
 
 impl KeyColumn {
-    /// The column as the index sorts it.
+    /// The column as it is compared with a literal.
     pub(super) fn compared(&self) -> String {
         let name = quoted(&self.name);
+        self.collated(if self.is_domain { format!("{name}::{}", self.base_type) } else { name })
+    }
+
+    fn collated(&self, name: String) -> String {
         match &self.collation {
             Some(collation) => format!("({name} COLLATE {collation})"),
             None => name,
@@ -84,7 +90,7 @@ impl KeyColumn {
     /// The column in ORDER BY. No null is in a key, but the planner takes an index for its order only if that says the
     /// same of nulls.
     pub(super) fn sorted(&self) -> String {
-        let name = self.compared();
+        let name = self.collated(quoted(&self.name));
         let direction = match (self.operators.are_plain, self.is_descending) {
             (true, false) => String::new(),
             (true, true) => " DESC".into(),
@@ -227,7 +233,8 @@ async fn order(catalogue: &Catalogue, oid: u32, identity: i8) -> Result<Vec<KeyC
                (select min(n.nspname::text) from pg_amop m join pg_operator p on p.oid = m.amopopr
                 join pg_namespace n on n.oid = p.oprnamespace
                 where m.amopfamily = o.opcfamily and m.amoplefttype = o.opcintype and m.amoprighttype = o.opcintype
-                  and m.amoppurpose = 's')
+                  and m.amoppurpose = 's'),
+               (select typtype = 'd' from pg_type where oid = a.atttypid)
         from pg_index i join pg_class c on c.oid = i.indrelid
         cross join lateral (select u.attnum, u.at::int from unnest(i.indkey) with ordinality as u(attnum, at)) k
         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
@@ -246,6 +253,7 @@ async fn order(catalogue: &Catalogue, oid: u32, identity: i8) -> Result<Vec<KeyC
             column: 0,
             name: row.get(0),
             base_type: row.get(1),
+            is_domain: row.get(7),
             collation: row.get(2),
             is_descending: row.get(3),
             nulls_first: row.get(4),

@@ -198,7 +198,7 @@ async fn the_key_s_index_gives_each_chunk_without_a_sort_or_a_scan_of_the_table(
         assert!(!plan.contains("Sort") && !plan.contains("Seq Scan") && !plan.contains("Bitmap"), "{plan}");
         // From the second chunk on the index is entered where the last one ended.
         let is_bounded = plan.contains("Index Cond") || plan.contains("TID Cond");
-        assert_eq!(is_bounded, plan.contains(" > "), "{plan}");
+        assert_eq!(is_bounded, plan.contains(" WHERE "), "{plan}");
     }
 }
 
@@ -218,10 +218,6 @@ async fn bounds_and_a_condition_hold_and_a_bad_condition_is_named() {
     assert_eq!(found, keys);
     for condition in ["b ==", "nothing = 1", "b = 1", "1/(a - a) = 1", "true) or (true", "a in (select x)"] {
         let refused = all(&mut reader, asked(condition)).await;
-        if condition == "true) or (true" {
-            assert!(refused.is_ok());
-            continue;
-        }
         let error = refused.expect_err(condition);
         assert_eq!((error.kind, error.code), (SourceErrorKind::Invalid, "FV-1605"), "{condition}: {error}");
         assert!(error.to_string().contains(condition), "{error}");
@@ -242,10 +238,22 @@ async fn hostile_names_and_values_come_through() {
     world
         .run(
             r#"create schema "odd ""schema'";
-               create table "odd ""schema'"."t"", \ 'x"("k "" \ '" text primary key, "select" text, "" text);"#,
+               create table "odd ""schema'"."t"". \ 'x"("k "" \ '" text primary key, "select" text, "$1" text);
+               insert into "odd ""schema'"."t"". \ 'x" values
+                 (E'\\N', null, ''), (E'\t', E'\\N', E'\\.'), (E'\n', E'a\rb\x08\x0b\x0c', 'x'), ('''', '""', '$$'),
+                 (E'\\', E'\\\\t', null), ('%', ',', ' ')"#,
         )
         .await;
-    // A name cannot be empty: the statement above fails, this one does not.
+    let mut reader = world.reader().await;
+    let mut found = all(&mut reader, request("odd \"schema'", "t\". \\ 'x", 2)).await.expect("rows");
+    let query = r#"select coalesce(json_agg(t), 'null')::text from "odd ""schema'"."t"". \ 'x" t"#;
+    let expected: Vec<serde_json::Value> = serde_json::from_str(&world.text(query).await).expect("JSON");
+    let mut expected: Vec<String> = expected.iter().map(|row| row.to_string()).collect();
+    let plain = |row: &String| serde_json::from_str::<serde_json::Value>(row).expect("JSON").to_string();
+    found = found.iter().map(plain).collect();
+    found.sort();
+    expected.sort();
+    assert_eq!(found, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,16 +324,12 @@ async fn a_lost_permission_is_named_with_its_grant_and_a_policy_that_hides_rows_
         .run(
             "create table t(a int primary key); insert into t values (1), (2);
              create table p(a int primary key); insert into p values (1), (2);
-             alter table p enable row level security; create policy some on p using (a = 1);
+             alter table p enable row level security; create policy few on p using (a = 1);
              create role reader login; grant select on p to reader",
         )
         .await;
     drop(world.reader().await);
-    let url = world.server.url("postgres").replace("postgres:", "_").replacen("postgres@", "reader@", 1).replacen(
-        "_//",
-        "postgres://",
-        1,
-    );
+    let url = format!("postgres://reader@127.0.0.1:{}/postgres", world.server.port());
     let connector = figvine_postgres::Postgres::new(super::world::config(url)).expect("a configuration");
     let mut reader = figvine_change::Connector::reader(&connector).await.expect("a reader");
     let error = reader.read(&request("public", "t", 3)).await.expect_err("refused");

@@ -73,7 +73,8 @@ async fn a_new_reader_waits_for_a_commit_that_the_log_has_told_and_that_no_snaps
     let world = World::start().await;
     world.run("create table t(a int primary key, b int); insert into t values (1, 0)").await;
     let (connector, mut source) = world.open().await;
-    world.run("alter system set synchronous_standby_names = 'never'; select pg_reload_conf()").await;
+    world.run("alter system set synchronous_standby_names = 'never'").await;
+    world.run("select pg_reload_conf()").await;
     let settings = async || world.text("show synchronous_standby_names").await == "never";
     becomes("the setting", settings).await;
 
@@ -87,18 +88,13 @@ async fn a_new_reader_waits_for_a_commit_that_the_log_has_told_and_that_no_snaps
     // A transaction that only works, for however long, is none to wait for.
     let idle = world.server.connect("postgres").await.expect("connects");
     idle.batch_execute("begin; insert into t values (2, 0)").await.expect("runs");
-    let prepared = world.server.connect("postgres").await.expect("connects");
-    drop(prepared);
-
     let opening = tokio::spawn(async move {
         let mut reader = connector.reader().await.expect("a reader");
         reader.read(&request("public", "t", 10)).await.expect("a chunk")
     });
-    let waits = "select (count(*) > 3)::text from pg_stat_activity where application_name = 'figvine shop' or query like '%pg_snapshot_xip%'";
-    let _ = waits;
     becomes("a second look", async || {
         world.text("select coalesce(max(extract(epoch from clock_timestamp() - backend_start)), 0)::text from pg_stat_activity
-                    where application_name = 'figvine shop' and query like '%pg_snapshot_xip%'")
+                    where application_name = 'figvine shop' and query like '%pg_prepared_xacts%'")
             .await
             .parse::<f64>()
             .is_ok_and(|age| age > 0.5)
@@ -109,4 +105,46 @@ async fn a_new_reader_waits_for_a_commit_that_the_log_has_told_and_that_no_snaps
     let chunk = tokio::time::timeout(DEADLINE, opening).await.expect("in time").expect("no panic");
     assert_eq!(rows(&chunk.batch), [r#"{"a":1,"b":1}"#]);
     stuck.await.expect("no panic").expect("committed, with a warning");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_s_chunk_shows_surely_only_what_is_older_than_all_that_runs() {
+    let world = World::start().await;
+    world.run("create table t(a int primary key); insert into t values (1)").await;
+    drop(world.reader().await);
+    let standby = figvine_sandbox::Postgres::standby_of(&world.server, &[]).await.expect("a standby");
+    let connector =
+        figvine_postgres::Postgres::new(super::world::config(standby.url("postgres"))).expect("a configuration");
+    let open = world.server.connect("postgres").await.expect("connects");
+    let id = |row: tokio_postgres::Row| row.get::<_, String>(0);
+    let running = open.query_one("select pg_current_xact_id()::xid::text", &[]).await.map(id).expect("an id");
+    open.batch_execute("begin; insert into t values (2)").await.expect("runs");
+    let inside = open.query_one("select pg_current_xact_id()::xid::text", &[]).await.map(id).expect("an id");
+    world.run("insert into t values (3)").await;
+    let newest = world.text("select pg_current_xact_id()::xid::text").await;
+    let there = standby.connect("postgres").await.expect("connects");
+    let committed = world.text("select pg_current_wal_lsn()::text").await;
+    becomes("the standby", async || {
+        let query = "select pg_last_wal_replay_lsn() >= $1::text::pg_lsn";
+        there.query_one(query, &[&committed]).await.expect("a place").get(0)
+    })
+    .await;
+    let mut reader = connector.reader().await.expect("a reader");
+    let chunk = reader.read(&request("public", "t", 10)).await.expect("a chunk");
+    assert_eq!(rows(&chunk.batch), [r#"{"a":1}"#, r#"{"a":3}"#]);
+    let shows = |id: &str| {
+        chunk.sight.shows(&figvine_change::Transaction {
+            id: id.into(),
+            position: "".into(),
+            sequence: "".into(),
+            committed_at: 0,
+            start: "".into(),
+            end: None,
+            origin: None,
+        })
+    };
+    assert!(shows(&running), "it had ended before all that runs");
+    assert!(!shows(&inside) && !shows(&newest));
+    let committed: figvine_postgres::lsn::Lsn = committed.parse().expect("an LSN");
+    assert!(*chunk.high >= *committed.sequence());
 }
