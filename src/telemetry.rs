@@ -55,6 +55,7 @@ struct Families {
     ack_seconds: Family<Labels, Histogram, fn() -> Histogram>,
     transaction_rows: Family<Labels, Histogram, fn() -> Histogram>,
     unchanged: Family<Labels, Counter>,
+    untold: Family<Labels, Counter>,
     health: Family<Labels, Whole>,
 }
 
@@ -82,6 +83,7 @@ impl Families {
             ack_seconds: Family::new_with_constructor(seconds_histogram),
             transaction_rows: Family::new_with_constructor(rows_histogram),
             unchanged: Family::default(),
+            untold: Family::default(),
             health: Family::default(),
         }
     }
@@ -133,6 +135,7 @@ impl Telemetry {
         r.register_with_unit("ack", "From handing an event over to its acknowledgement", Unit::Seconds, f.ack_seconds);
         r.register("transaction_rows", "Captured changes in a transaction", f.transaction_rows);
         r.register("unchanged_values", "Values that the log did not carry", f.unchanged);
+        r.register("untold_changes", "Statements whose changes, if any, are not in the log as rows", f.untold);
         r.register("health", "1 for the status that a component has", f.health);
         let build = Family::<Labels, Whole>::default();
         build.get_or_create(&Labels(vec![("version", env!("CARGO_PKG_VERSION").into())])).set(1);
@@ -275,6 +278,11 @@ impl SourceTelemetry {
     /// Counts values that the log did not carry.
     pub fn unchanged_values(&self, count: u64) {
         self.unchanged.inc_by(count);
+    }
+
+    /// Counts statements of which the log does not tell what they changed.
+    pub fn untold(&self, reason: &str, count: u64) {
+        self.families.untold.get_or_create(&self.with("reason", reason)).inc_by(count);
     }
 
     /// Notes the size of a transaction.

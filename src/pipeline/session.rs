@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use figvine_change::{Batch, Connector, Durable, Position, Source};
+use figvine_change::{Batch, Connector, Durable, Position, Source, Untold};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -265,7 +265,7 @@ impl<C: Connector + 'static> Reader<'_, C> {
                 }
                 continue;
             };
-            self.note(&batch);
+            self.note(&batch, source.untold());
             // As large as the last one was: batches of a busy source are alike.
             let mut events = Events { bytes: Vec::with_capacity(size), ..Events::default() };
             let encoded = encoder.encode(&batch, &mut events);
@@ -308,9 +308,16 @@ impl<C: Connector + 'static> Reader<'_, C> {
         there.is_some_and(|(goal, reached)| self.pipeline.connector.is_reached(goal, reached))
     }
 
-    fn note(&self, batch: &Batch) {
+    fn note(&self, batch: &Batch, untold: Untold) {
+        let telemetry = &self.pipeline.telemetry;
         if let Some(written_at) = batch.written_at {
-            self.pipeline.telemetry.source_lag(seconds_since(written_at));
+            telemetry.source_lag(seconds_since(written_at));
+        }
+        let Untold { cascades, statements, partitions } = untold;
+        for (reason, count) in [("cascade", cascades), ("statement", statements), ("partition", partitions)] {
+            if count > 0 {
+                telemetry.untold(reason, count);
+            }
         }
     }
 }

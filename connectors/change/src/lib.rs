@@ -28,6 +28,6 @@ pub use change::{Batch, Body, Change, Op, Row, RowChange, Transaction};
 pub use error::{Consequence, SourceError, SourceErrorKind};
 pub use finding::{Finding, Severity};
 pub use position::{Position, Within};
-pub use source::{Connector, Durable, Engine, Retention, Source};
+pub use source::{Connector, Durable, Engine, Retention, Source, Untold};
 pub use table::{Column, Table};
 pub use value::{Cell, ValueCodec, ValueError};

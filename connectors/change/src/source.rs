@@ -30,9 +30,25 @@ pub trait Source: Send {
     /// What the server says of itself, for events and logs.
     fn engine(&self) -> &Engine;
 
+    /// What was not told, as far as the log lets see, since the last call.
+    fn untold(&mut self) -> Untold {
+        Untold::default()
+    }
+
     /// Ends the session in order: tells the server the last [`Durable`] and
     /// leaves, so that another may read at once. Dropping ends it too, without a word.
     fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// Changes that were made, or may have been, and that the log does not tell: how often each kind was met.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Untold {
+    /// Statements that may have changed a captured table by a foreign key.
+    pub cascades: u64,
+    /// Statements that changed captured tables and are in the log as such, without rows.
+    pub statements: u64,
+    /// Partitions that went, or came from elsewhere.
+    pub partitions: u64,
 }
 
 /// How much log a server keeps because of us.

@@ -211,8 +211,7 @@ impl Connector for Mysql {
         let dump = Box::pin(Dump::begin(session, &server, &request)).await?;
         let started_at = Position { within: passed.as_ref().map(|passed| passed.within), ..begun(&reading, &from) };
         tracing::info!(from = %started_at, server = %server.name(), "reading the log");
-        let tables =
-            Tables::new(self.globs.clone(), config.keyless, server.flavour, config.values, charsets, keys, names);
+        let tables = Tables::new(self.globs.clone(), config.keyless, &server, config.values, charsets, keys, names);
         Ok(MysqlSource {
             started_at,
             engine: Engine {

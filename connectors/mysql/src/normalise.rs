@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use figvine_change::assemble::Assembler;
-use figvine_change::{Batch, Cell, Position};
+use figvine_change::{Batch, Cell, Position, Untold};
 
 use crate::config::OnStatement;
 use crate::decode::gtid::AlterPhase;
@@ -77,6 +77,8 @@ pub(crate) struct Normaliser {
     offset: u64,
     told_offset: u64,
     written_at: Option<i64>,
+    /// What happened and was not told, since it was asked for last.
+    untold: Untold,
     /// Values of the batch that is being built which stand nowhere in the log.
     rebuilt: Vec<u8>,
 }
@@ -104,8 +106,14 @@ impl Normaliser {
             offset: 0,
             told_offset: 0,
             written_at: None,
+            untold: Untold::default(),
             rebuilt: Vec::new(),
         }
+    }
+
+    /// What happened and was not told, since the last call.
+    pub(crate) fn untold(&mut self) -> Untold {
+        std::mem::take(&mut self.untold)
     }
 
     /// A place from which the server tells again what is being read, and at best nothing before.
@@ -196,12 +204,18 @@ impl Normaliser {
                 self.rows(&rows, data, out)?;
             }
             Event::TableMap(event) => {
-                self.spools(bytes, header)?;
+                let is_spooled = self.spools(bytes, header)?;
                 self.tables.learn(&event).map_err(|error| NormaliseError::Table {
                     transaction: self.assembler.transaction().map_or_else(String::new, |tx| tx.id.to_string()),
                     ordinal: self.assembler.next_ordinal().unwrap_or_default(),
                     error,
                 })?;
+                if !is_spooled
+                    && let Some(open) = &mut self.open
+                    && self.tables.get_mut(event.table_id).is_some_and(|known| known.captured.is_some())
+                {
+                    open.named.push((event.table_id, false));
+                }
             }
             Event::Gtid(gtid) => {
                 let committed_at = gtid.original_committed_at.or(gtid.committed_at);

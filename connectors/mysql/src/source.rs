@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use figvine_change::{Batch, Engine, Position, Source, SourceError, SourceErrorKind};
+use figvine_change::{Batch, Engine, Position, Source, SourceError, SourceErrorKind, Untold};
 
 use crate::backfill::PassedOn;
 use crate::catalogue::{Catalogue, ColumnFacts, Server};
@@ -125,6 +125,10 @@ impl Source for MysqlSource {
 
     fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    fn untold(&mut self) -> Untold {
+        self.normaliser.untold()
     }
 
     async fn close(self) {

@@ -34,12 +34,37 @@ pub enum Effect {
     Partitions(TableName),
     /// There may be a new table.
     Creates(TableName),
+    /// There is a new table, in place of an old one whose rows are gone: CREATE OR REPLACE TABLE.
+    Replaces(TableName),
     /// Something stored was run that changed rows which are not told, nor in which tables.
     Runs,
     /// Rows were changed that are not told. The tables are among those whose names stand in the statement.
     Changes(Vec<TableName>),
     /// Nothing that matters here.
     Nothing,
+}
+
+impl Effect {
+    /// With names as a server has them that folds those of tables (`lower_case_table_names = 1`).
+    #[must_use]
+    pub fn folded(mut self) -> Self {
+        let fold = |table: &mut TableName| {
+            table.schema = table.schema.to_lowercase();
+            table.name = table.name.to_lowercase();
+        };
+        match &mut self {
+            Self::Empties(tables) | Self::Drops(tables) | Self::Changes(tables) => tables.iter_mut().for_each(fold),
+            Self::Renames(pairs) => {
+                for (from, to) in pairs {
+                    fold(from);
+                    fold(to);
+                }
+            }
+            Self::Partitions(table) | Self::Creates(table) | Self::Replaces(table) => fold(table),
+            Self::Runs | Self::Nothing => {}
+        }
+        self
+    }
 }
 
 /// What a statement does, run with `schema` as the session's database.
@@ -91,13 +116,16 @@ pub fn effect(statement: &[u8], schema: &str) -> Effect {
             alteration(&mut at, table)
         }
         Some("CREATE") => {
-            at.skip(&["OR"]);
-            at.skip(&["REPLACE"]);
+            let replaces = at.skip(&["OR"]) && at.skip(&["REPLACE"]);
             if !at.skip(&["TABLE"]) {
                 return Effect::Nothing;
             }
             while at.skip(&["IF", "NOT", "EXISTS"]) {}
-            at.table().map_or(Effect::Nothing, Effect::Creates)
+            match at.table() {
+                Some(table) if replaces => Effect::Replaces(table),
+                Some(table) => Effect::Creates(table),
+                None => Effect::Nothing,
+            }
         }
         // A function that changes rows is logged by the statement that called it, where statements are logged.
         Some("SELECT" | "DO" | "CALL") => Effect::Runs,
@@ -168,7 +196,9 @@ mod tests {
             ("/*!50700 TRUNCATE TABLE */ t", Effect::Empties(tables(&["shop.t"]))),
             ("ALTER USER x IDENTIFIED BY 'TRUNCATE t'", Effect::Nothing),
             ("CREATE TABLE t (a INT)", Effect::Creates(table("shop.t"))),
-            ("CREATE OR REPLACE TABLE IF NOT EXISTS crm.`t` LIKE u", Effect::Creates(table("crm.t"))),
+            ("CREATE TABLE IF NOT EXISTS crm.`t` LIKE u", Effect::Creates(table("crm.t"))),
+            ("CREATE OR REPLACE TABLE t (a INT)", Effect::Replaces(table("shop.t"))),
+            ("CREATE OR REPLACE TEMPORARY TABLE t (a INT)", Effect::Nothing),
             ("CREATE TEMPORARY TABLE t (a INT)", Effect::Nothing),
             ("CREATE DEFINER=`a`@`b` PROCEDURE p() TRUNCATE t", Effect::Nothing),
             ("SELECT `shop`.`f`(1)", Effect::Runs),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use figvine_change::{Column, Table};
 
-use crate::catalogue::{ColumnFacts, Key};
+use crate::catalogue::{ColumnFacts, Key, Server};
 use crate::config::{Flavour, Keyless};
 use crate::decode::reader::DecodeError;
 use crate::decode::table_map::{ColumnMap, TableMap, TableMapEvent, column_type as t};
@@ -48,6 +48,12 @@ pub(crate) struct Tables {
     is_scouted: bool,
     /// Unique keys of tables without a primary one, from the catalogue.
     keys: HashMap<(Box<str>, Box<str>), Vec<String>>,
+    /// Whether the server knows tables by names in small letters, however a statement writes them.
+    pub(crate) folds_names: bool,
+    /// Whether what foreign keys change stands in the log as rows.
+    pub(crate) logs_cascades: bool,
+    /// Tables of which it was said that a foreign key may have changed them.
+    cascaded: HashSet<(Box<str>, Box<str>)>,
     /// Names of tables that are captured, as far as known: for statements.
     names: HashSet<(String, String)>,
 }
@@ -98,7 +104,7 @@ impl Tables {
     pub(crate) fn new(
         globs: Globs,
         keyless: Keyless,
-        flavour: Flavour,
+        server: &Server,
         options: ValueOptions,
         charsets: Charsets,
         keys: HashMap<(Box<str>, Box<str>), Vec<String>>,
@@ -107,7 +113,10 @@ impl Tables {
         Self {
             globs,
             keyless,
-            flavour,
+            flavour: server.flavour,
+            folds_names: server.setting("lower_case_table_names") == Some("1"),
+            logs_cascades: server.logs_cascades(),
+            cascaded: HashSet::new(),
             options,
             charsets,
             by_id: HashMap::new(),
@@ -132,6 +141,11 @@ impl Tables {
     /// Whether a name is that of a captured table that exists, or has been seen.
     pub(crate) fn is_known(&self, schema: &str, name: &str) -> bool {
         self.names.contains(&(schema.to_owned(), name.to_owned()))
+    }
+
+    /// Whether it is the first time that a foreign key may have changed the table.
+    pub(crate) fn is_first_cascade(&mut self, table: &Table) -> bool {
+        self.cascaded.insert((table.schema.clone(), table.name.clone()))
     }
 
     /// A captured table is there, or may be.

@@ -17,6 +17,34 @@ impl Normaliser {
         data: &[u8],
         out: &mut VecDeque<Batch>,
     ) -> Result<(), NormaliseError> {
+        self.rows_of(rows, data, out)?;
+        if rows.ends_statement() {
+            self.statement_ended();
+        }
+        Ok(())
+    }
+
+    /// A statement names the tables that it may change: a captured one of which no rows came may have been changed by
+    /// a foreign key (or have a trigger that did nothing).
+    pub(super) fn statement_ended(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        for (id, has_rows) in open.named.drain(..) {
+            if has_rows || open.is_passed || self.tables.logs_cascades {
+                continue;
+            }
+            let Some(table) = self.tables.get_mut(id).and_then(|known| known.captured.clone()) else { continue };
+            self.untold.cascades += 1;
+            // The metric counts on.
+            if self.tables.is_first_cascade(&table) {
+                tracing::warn!(
+                    table = %table.qualified_name(),
+                    "a statement named it and told no rows: if a foreign key changed it, the log and the stream lack that"
+                );
+            }
+        }
+    }
+
+    fn rows_of(&mut self, rows: &Rows<'_>, data: &[u8], out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
         // A statement that ends without rows of its own names a table id that belongs to none.
         if rows.is_empty() {
             return Ok(());
@@ -26,6 +54,7 @@ impl Normaliser {
         let known = tables.get_mut(rows.table_id).ok_or(NormaliseError::UnknownTable { id: rows.table_id })?;
         let captured = known.captured.as_ref().filter(|_| !open.is_passed);
         open.has_captured |= captured.is_some();
+        open.named.iter_mut().filter(|(id, _)| *id == rows.table_id).for_each(|(_, has_rows)| *has_rows = true);
         let mut reader = rows.of(&known.map)?;
         loop {
             let cells = assembler.cells().len();

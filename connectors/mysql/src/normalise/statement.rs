@@ -91,7 +91,8 @@ impl Normaliser {
         if let Reshaped::Tables { tables, .. } = reshaped(query.statement, &schema) {
             tables.iter().for_each(|table| self.tables.forget(table));
         }
-        match effect(query.statement, &schema) {
+        let effect = effect(query.statement, &schema);
+        match if self.tables.folds_names { effect.folded() } else { effect } {
             Effect::Empties(tables) | Effect::Drops(tables) => self.emptied(&tables, out),
             Effect::Renames(pairs) => {
                 for (from, to) in pairs {
@@ -105,6 +106,7 @@ impl Normaliser {
             }
             Effect::Partitions(table) => {
                 if self.tables.is_captured(&table.schema, &table.name) {
+                    self.untold.partitions += 1;
                     let table = qualified(&table);
                     tracing::warn!(%table, "rows of a partition went or came without being told: the stream lacks them");
                 }
@@ -116,7 +118,10 @@ impl Normaliser {
                     let is_passed = self.open.as_ref().is_some_and(|open| open.is_passed);
                     match self.on_statement {
                         OnStatement::Error if !is_passed => return Err(NormaliseError::Statement { table }),
-                        _ => tracing::warn!(%table, "a statement changed rows that the log does not tell"),
+                        _ => {
+                            self.untold.statements += 1;
+                            tracing::warn!(%table, "a statement changed rows that the log does not tell");
+                        }
                     }
                 }
             }
@@ -124,8 +129,15 @@ impl Normaliser {
                 let is_passed = self.open.as_ref().is_some_and(|open| open.is_passed);
                 match self.on_statement {
                     OnStatement::Error if !is_passed => return Err(NormaliseError::Runs),
-                    _ => tracing::warn!("a stored program changed rows that the log does not tell"),
+                    _ => {
+                        self.untold.statements += 1;
+                        tracing::warn!("a stored program changed rows that the log does not tell");
+                    }
                 }
+            }
+            Effect::Replaces(table) => {
+                self.tables.created(&table.schema, &table.name);
+                self.emptied(&[table], out);
             }
             Effect::Creates(table) => {
                 self.tables.created(&table.schema, &table.name);

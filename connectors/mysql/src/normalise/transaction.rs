@@ -24,6 +24,8 @@ pub(super) struct Open {
     pub(super) has_captured: bool,
     /// MariaDB: a statement that only begins, or undoes, an ALTER.
     pub(super) is_half_alter: bool,
+    /// Captured tables that the statement being read named, and whether rows of them came.
+    pub(super) named: Vec<(u64, bool)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,8 +94,15 @@ impl Normaliser {
             },
             passed,
         );
-        self.open =
-            Some(Open { name, is_block: false, is_passed, xa: None, has_captured: false, is_half_alter: false });
+        self.open = Some(Open {
+            name,
+            is_block: false,
+            is_passed,
+            xa: None,
+            has_captured: false,
+            is_half_alter: false,
+            named: Vec::new(),
+        });
         Ok(())
     }
 
@@ -117,6 +126,7 @@ impl Normaliser {
     }
 
     pub(super) fn commit(&mut self, header: &Header, out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
+        self.statement_ended();
         let Some(open) = self.open.take() else { return Err(misplaced("a commit", "outside a transaction")) };
         let place = self.place_of(&open.name, header);
         if !open.is_passed {

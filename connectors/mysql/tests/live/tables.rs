@@ -1,6 +1,6 @@
 //! Tables that change while the log is read.
 
-use figvine_change::SourceErrorKind;
+use figvine_change::{Source as _, SourceErrorKind, Untold};
 use figvine_mysql::config::{Keyless, OnStatement};
 
 use super::harness::{World, failure, told};
@@ -183,7 +183,8 @@ async fn a_log_without_names_is_never_read_by_the_columns_of_another_time() {
             ("drop table t;\ncreate table t(p int, q int, id int primary key)", "p=3 q=1 id=2"),
         ] {
             let before = world.here().await;
-            let mut reading = world.open(&before).await.expect("opens");
+            let other = world.configured(|config| config.server_id = Some(4711));
+            let mut reading = super::harness::open(&other, &before).await.expect("opens");
             world.run(&format!("insert into t values (100, 100, 100);\n{change}")).await;
             let error = world.told(&before).await.expect_err(change);
             assert_eq!((error.kind, error.code), (SourceErrorKind::Undecodable, "FV-1403"), "{change}: {error}");
@@ -284,7 +285,7 @@ async fn a_table_without_a_key_is_refused_or_its_whole_row_is_the_key() {
 
 /// MySQL writes what a cascade does into the log; MariaDB writes the table's name, and no rows.
 #[tokio::test]
-async fn cascades_stop_nothing() {
+async fn cascades_stop_nothing_and_are_counted_where_the_log_does_not_tell_them() {
     for world in [World::mysql(&[]).await, World::mariadb(&[]).await] {
         world
             .run(
@@ -297,6 +298,12 @@ async fn cascades_stop_nothing() {
             .await;
         let from = world.here().await;
         world.run("delete from parent where id = 1;\nupdate parent set id = 3 where id = 2;\ninsert into child values (3, 3)").await;
+        let mut source = world.open(&from).await.expect("opens");
+        super::harness::take(&mut source, 4).await;
+        let untold = if world.is_mysql() { 0 } else { 2 };
+        assert_eq!(source.untold(), Untold { cascades: untold, ..Untold::default() }, "each statement is counted");
+        assert_eq!(source.untold(), Untold::default(), "once");
+        source.close().await;
         let mut told = world.changes(&from).await;
         if world.is_mysql() {
             assert!(told.contains(&"delete shop.child id=1 p=1".to_owned()), "{told:?}");
