@@ -145,7 +145,7 @@ impl MysqlRows {
             is_full = builder.rows() > wanted || builder.rows() > 1 && builder.bytes() > request.bytes;
             if is_full {
                 builder.take_back();
-                let left = usize::try_from(limit - taken).unwrap_or(usize::MAX);
+                let left = usize::try_from(limit.saturating_sub(taken)).unwrap_or(usize::MAX);
                 if left.saturating_mul(builder.row_bytes()) > DRAINED_BYTES {
                     break;
                 }

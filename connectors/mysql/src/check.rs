@@ -87,9 +87,18 @@ fn privileges(server: &Server, grants: &Grants) -> Vec<Finding> {
             Finding::new(severity, "FV-1218", &object, format!("lacks {privilege}"))
                 .why(
                     "It lets us see which files of the log are there: how much log is left, whether a place in a file \
-                     still holds, and which databases are kept out of it.",
+                     still holds, and which databases are kept out of it; on MySQL, where existing rows belong in it.",
                 )
                 .fix(format!("GRANT {privilege} ON *.* TO {user};")),
+        );
+    }
+    if server.flavour == Flavour::MySql && !server.has_gtids() && !grants.has(&["BACKUP_ADMIN"]) && !grants.has_roles {
+        found.push(
+            Finding::new(Severity::Note, "FV-1219", &object, "lacks BACKUP_ADMIN")
+                .why("Without GTIDs, existing rows can be read only by a user who may ask where log and tables agree.")
+                .fix(format!("GRANT BACKUP_ADMIN ON *.* TO {user};"))
+                .fix(format!("GRANT SELECT ON performance_schema.log_status TO {user};"))
+                .hint("Streaming does not need it; nor do existing rows with `gtid_mode = ON`."),
         );
     }
     found

@@ -1,7 +1,7 @@
 //! What servers answer, as failures with something to do about them.
 //!
 //! Codes: FV-11xx reaching the server, FV-12xx its settings and grants, FV-13xx
-//! the log and its place, FV-14xx what stands in the log. A code that another connector
+//! the log and its place, FV-14xx what stands in the log, FV-16xx existing rows. A code that another connector
 //! has too means the same there.
 
 use std::error::Error;

@@ -167,7 +167,10 @@ fn missing_privileges_come_as_grants() {
     let found = privileges(&server("9.7.4", &GOOD), &grants);
     assert_eq!(of(&found, "FV-1215").fix_sql, ["GRANT REPLICATION SLAVE ON *.* TO 'fig'@'%';"]);
     assert_eq!(of(&found, "FV-1218").fix_sql, ["GRANT REPLICATION CLIENT ON *.* TO 'fig'@'%';"]);
+    let found = privileges(&server("9.7.4", &[("gtid_mode", "OFF")]), &grants);
+    assert_eq!(of(&found, "FV-1219").fix_sql[0], "GRANT BACKUP_ADMIN ON *.* TO 'fig'@'%';");
     let found = privileges(&server("10.11.1-MariaDB", &[]), &grants);
+    assert!(found.iter().all(|finding| finding.code != "FV-1219"));
     assert_eq!(of(&found, "FV-1218").fix_sql, ["GRANT BINLOG MONITOR ON *.* TO 'fig'@'%';"]);
     let by_role = Grants::read("fig@%", ["GRANT `reader`@`%` TO `fig`@`%`"].into_iter());
     assert_eq!(of(&privileges(&server("9.7.4", &GOOD), &by_role), "FV-1215").severity, Severity::Warning);
