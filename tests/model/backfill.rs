@@ -136,7 +136,7 @@ enum Reading {
     /// Noted from here on; its snapshot is not taken yet.
     Begun(ReadId, u64),
     /// Read, and not arrived.
-    Read(ReadId, u64, Versions, Chunk),
+    Read(ReadId, u64, Versions, Box<Chunk>),
     /// In the window: the rows that are left.
     Waits(ReadId, u64, Vec<(u64, u64)>),
 }
@@ -256,10 +256,10 @@ fn run(seed: u64, fault: Fault) -> Result<(), String> {
                         let rows = database.rows();
                         let rows = rows.range(first..first + CHUNK_KEYS).map(|(key, version)| (*key, *version));
                         let rows = rows.collect();
-                        Some(Reading::Read(id, first, rows, chunk(&database, &mut random, fault)))
+                        Some(Reading::Read(id, first, rows, Box::new(chunk(&database, &mut random, fault))))
                     }
                     Some(Reading::Read(id, first, rows, chunk)) => {
-                        window.arrive(id, TABLE.into(), chunk);
+                        window.arrive(id, TABLE.into(), *chunk);
                         Some(Reading::Waits(id, first, rows.into_iter().collect()))
                     }
                     Some(Reading::Waits(id, first, mut rows)) => {
