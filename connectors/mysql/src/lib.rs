@@ -39,6 +39,7 @@ mod prepared;
 mod session;
 mod start;
 mod tables;
+mod xa;
 
 pub use connector::{ConfigError, Mysql};
 pub use source::MysqlSource;

@@ -9,9 +9,10 @@
 //!   Meanwhile the place to go on from stays before them: see [`Reading`].
 //! - What is compressed is expanded event by event into buffers of a bounded size, which batches own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Cursor};
 use std::ops::Range;
+use std::time::Instant;
 
 use bytes::Bytes;
 use figvine_change::assemble::{Assembler, Record};
@@ -32,6 +33,7 @@ use crate::session::Chunk;
 use crate::statement::{Effect, effect};
 use crate::tables::{TableError, Tables, Wanted};
 use crate::value::json_diff;
+use crate::xa::{CommitUndone, Prepared, Recovered, XaTransactions};
 
 /// What is expanded is handed on in buffers of about this size.
 const EXPANDED_BYTES: usize = 32 * 1024;
@@ -82,6 +84,9 @@ pub(crate) enum NormaliseError {
     /// Rows that were rolled back.
     #[error("a transaction with rows of captured tables was rolled back in the log")]
     RolledBack,
+    /// The log took a commit back.
+    #[error(transparent)]
+    CommitUndone(#[from] CommitUndone),
     /// A partial update of JSON.
     #[error("a partial update of column {column} of {table} does not fit the value before")]
     PartialJson {
@@ -121,8 +126,8 @@ pub(crate) struct Normaliser {
     open: Option<Open>,
     /// What is being expanded, one inside the other: all of it comes before the chunk goes on.
     expanding: Vec<Expanding>,
-    /// XA transactions between PREPARE and COMMIT, by their names.
-    prepared: BTreeMap<String, Prepared>,
+    /// XA transactions from PREPARE on.
+    prepared: XaTransactions,
     /// The last place between transactions of the batch that is being built.
     end: Option<Position>,
     written_at: Option<i64>,
@@ -145,8 +150,9 @@ struct Open {
     is_half_alter: bool,
 }
 
+/// What the log calls a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Name {
+pub(crate) enum Name {
     MySql {
         server: Uuid,
         tag: String,
@@ -155,12 +161,6 @@ enum Name {
     MariaDb(MariaDbGtid),
     /// By its place in the file alone.
     Place,
-}
-
-#[derive(Debug)]
-struct Prepared {
-    spool: Spool,
-    name: Name,
 }
 
 /// Events that do not stand in the chunk as they are.
@@ -183,8 +183,15 @@ impl Expanding {
 }
 
 impl Normaliser {
-    /// For a session that starts as `reading` says, inside a transaction of which `passed` was passed on.
-    pub(crate) fn new(tables: Tables, on_statement: OnStatement, reading: Reading, passed: Option<Passed>) -> Self {
+    /// For a session that starts as `reading` says, inside a transaction of which `passed` was passed on, while the
+    /// server's engine has what `recovered` says.
+    pub(crate) fn new(
+        tables: Tables,
+        on_statement: OnStatement,
+        reading: Reading,
+        passed: Option<Passed>,
+        recovered: Option<Recovered>,
+    ) -> Self {
         let file = match reading.place() {
             Place::File { file, .. } => file.clone(),
             Place::MySql(_) | Place::MariaDb(_) => String::new(),
@@ -199,7 +206,7 @@ impl Normaliser {
             assembler: Assembler::default(),
             open: None,
             expanding: Vec::new(),
-            prepared: BTreeMap::new(),
+            prepared: XaTransactions::new(recovered),
             end: None,
             written_at: None,
             rebuilt: Vec::new(),
@@ -385,12 +392,18 @@ impl Normaliser {
                 if self.open.is_none() && !file.is_empty() {
                     file.clone_into(&mut self.file);
                     self.moved_to(position);
+                    self.settle_between();
                 }
             }
             Event::Unknown { type_code } => return Err(NormaliseError::Unknown { type_code }),
             Event::Payload(_) | Event::Compressed(_) => return Err(misplaced("a compressed event", "inside another")),
-            Event::FormatDescription
-            | Event::Stop
+            Event::FormatDescription => {
+                if self.decoder.format().is_some_and(|format| format.created > 0) {
+                    self.prepared.started();
+                }
+                self.settle_between();
+            }
+            Event::Stop
             | Event::PreviousGtids(_)
             | Event::MariadbGtidList(_)
             | Event::BinlogCheckpoint { .. }
@@ -489,19 +502,15 @@ impl Normaliser {
                 let spool = self.open.as_mut().and_then(|open| open.xa.take()).map(|(_, spool)| spool);
                 self.prepare(text(xid), spool.unwrap_or_default(), header, out)?;
             }
-            Statement::XaCommit(xid) => {
-                // One that is not known had no rows in the log: those that were prepared before the first session
-                // began are waited for.
-                match self.prepared.remove(&text(xid)) {
-                    Some(Prepared { spool, name }) => {
-                        let events = spool.read()?;
-                        self.expanding.push(Expanding::Xa { events, header: *header, name: Some(name) });
-                    }
-                    None => self.commit(header, out)?,
+            Statement::XaCommit(xid) => match self.prepared.commit(&text(xid), Instant::now()) {
+                Some(prepared) => {
+                    let events = prepared.spool.read()?;
+                    self.expanding.push(Expanding::Xa { events, header: *header, name: Some(prepared.name) });
                 }
-            }
+                None => self.commit(header, out)?,
+            },
             Statement::XaRollback(xid) => {
-                if let Some(prepared) = self.prepared.remove(&text(xid)) {
+                if let Some(prepared) = self.prepared.roll_back(&text(xid), Instant::now())? {
                     self.reading.completed(&self.place_of(&prepared.name, header));
                 }
                 self.commit(header, out)?;
@@ -644,12 +653,15 @@ impl Normaliser {
     ) -> Result<(), NormaliseError> {
         let Some(open) = self.open.take() else { return Err(misplaced("XA PREPARE", "outside a transaction")) };
         let place = self.place_of(&open.name, header);
-        if !open.is_passed {
+        let before = self.reading.at().clone();
+        if open.is_passed {
+            self.reading.pass(&place);
+        } else {
             self.reading.hold(&place);
         }
-        let name = open.name;
+        self.prepared.prepare(xid, Prepared { spool, name: open.name }, before);
+        self.settle();
         self.assembler.commit(self.reading.to_string().into(), out);
-        self.prepared.insert(xid, Prepared { spool, name });
         self.ended();
         Ok(())
     }
@@ -657,15 +669,33 @@ impl Normaliser {
     fn commit(&mut self, header: &Header, out: &mut VecDeque<Batch>) -> Result<(), NormaliseError> {
         let Some(open) = self.open.take() else { return Err(misplaced("a commit", "outside a transaction")) };
         let place = self.place_of(&open.name, header);
-        if !open.is_passed {
+        if open.is_passed {
+            self.reading.pass(&place);
+        } else {
             self.reading.add(&place);
         }
-        if self.prepared.is_empty() {
-            self.reading.release();
-        }
+        self.settle();
         self.assembler.commit(self.reading.to_string().into(), out);
         self.ended();
         Ok(())
+    }
+
+    /// Forgets XA transactions that have ended, and goes on to the first that has not.
+    fn settle(&mut self) {
+        self.prepared.settle(self.reading.at(), Instant::now());
+        self.reading.release(self.prepared.first());
+    }
+
+    /// The same where no transaction ends: an idle log holds nothing back either.
+    fn settle_between(&mut self) {
+        if self.open.is_some() || self.prepared.first().is_none() {
+            return;
+        }
+        let before = self.reading.place().clone();
+        self.settle();
+        if *self.reading.place() != before {
+            self.ended();
+        }
     }
 
     fn ended(&mut self) {
@@ -691,11 +721,11 @@ impl Normaliser {
 
     /// Between transactions: the file goes on at `position`.
     fn moved_to(&mut self, position: u64) {
-        if let Place::File { .. } = self.reading.place()
-            && !self.reading.is_passing()
-        {
+        if let Place::File { .. } = self.reading.place() {
             let place = self.reading.file_place(&self.file, position);
-            if self.reading.add(&place) {
+            if self.reading.is_passing() {
+                self.reading.pass(&place);
+            } else if self.reading.add(&place) {
                 self.ended();
             }
         }

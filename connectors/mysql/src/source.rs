@@ -8,7 +8,7 @@ use figvine_change::{Batch, Engine, Position, Source, SourceError, SourceErrorKi
 
 use crate::catalogue::Catalogue;
 use crate::config::Flavour;
-use crate::error::{Told, failure};
+use crate::error::{Told, ahead, failure};
 use crate::normalise::{NormaliseError, Normaliser, Progress};
 use crate::session::{Chunk, Dump};
 use crate::tables::Wanted;
@@ -100,6 +100,9 @@ impl Source for MysqlSource {
 
 /// What the log told and we do not go on behind.
 fn of_log(error: NormaliseError) -> SourceError {
+    if let NormaliseError::CommitUndone(undone) = &error {
+        return ahead(format!("the stream has changes that the server no longer has: {undone}"));
+    }
     let (code, what, hint) = match &error {
         NormaliseError::Statement { .. } | NormaliseError::Runs => (
             "FV-1402",
