@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 
 use crate::backfill::{MysqlRows, PassedOn, RowValues};
 use crate::catalogue::{Catalogue, Server, TableFacts};
-use crate::config::{Config, Keyless};
+use crate::config::{Config, Flavour, Keyless};
 use crate::error::{Told, failure, same_server_id};
 use crate::globs::{GlobError, Globs};
 use crate::normalise::Normaliser;
@@ -209,6 +209,12 @@ impl Connector for Mysql {
             heartbeat: config.heartbeat,
         };
         let dump = Box::pin(Dump::begin(session, &server, &request)).await?;
+        // Over a connection that is older than the dump: what the engine has is of the same life of the server, and no crash
+        // comes behind it that the dump survives.
+        let recovered = match server.flavour {
+            Flavour::MariaDb => Some(Box::pin(catalogue.recovered()).await?),
+            Flavour::MySql => None,
+        };
         let started_at = Position { within: passed.as_ref().map(|passed| passed.within), ..begun(&reading, &from) };
         tracing::info!(from = %started_at, server = %server.name(), "reading the log");
         let tables = Tables::new(self.globs.clone(), config.keyless, &server, config.values, charsets, keys, names);
@@ -216,8 +222,8 @@ impl Connector for Mysql {
             started_at,
             engine: Engine {
                 name: match server.flavour {
-                    crate::config::Flavour::MySql => "mysql",
-                    crate::config::Flavour::MariaDb => "mariadb",
+                    Flavour::MySql => "mysql",
+                    Flavour::MariaDb => "mariadb",
                 },
                 version: server.version_text.as_str().into(),
                 database: self.url.database.clone().unwrap_or_default().into(),
@@ -225,7 +231,7 @@ impl Connector for Mysql {
             server,
             heartbeat: config.heartbeat,
             dump,
-            normaliser: Normaliser::new(tables, config.on_statement, reading, passed),
+            normaliser: Normaliser::new(tables, config.on_statement, reading, passed, recovered),
             url,
             program: self.program.clone(),
             catalogue: Some(catalogue),

@@ -41,6 +41,7 @@ mod scout;
 mod session;
 mod start;
 mod tables;
+mod xa;
 
 pub use backfill::MysqlRows;
 pub use connector::{ConfigError, Mysql};

@@ -15,7 +15,7 @@ mod rows;
 mod statement;
 mod transaction;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -31,12 +31,15 @@ use crate::position::{Passed, Place, Reading};
 use crate::prepared::Spool;
 use crate::session::Chunk;
 use crate::tables::{Tables, Wanted};
+use crate::xa::{Recovered, XaTransactions};
 
 pub(crate) use error::NormaliseError;
 
 use error::misplaced;
 use expand::Expanding;
-use transaction::{Name, Open, Prepared};
+use transaction::Open;
+
+pub(crate) use transaction::Name;
 
 /// Ranges from here on stand for bytes that are appended to a batch's data at its end.
 const REBUILT: u32 = 1 << 31;
@@ -69,8 +72,8 @@ pub(crate) struct Normaliser {
     expanding: Vec<Expanding>,
     /// The event of those that waits for the catalogue.
     waiting: Vec<u8>,
-    /// XA transactions between PREPARE and COMMIT, by their names.
-    prepared: BTreeMap<String, Prepared>,
+    /// XA transactions from PREPARE on.
+    prepared: XaTransactions,
     /// The last place between transactions of the batch that is being built, and where that is in the file.
     end: Option<(Position, Box<str>)>,
     /// The offset behind the last event of the file itself that told it, and the one that was told last.
@@ -84,8 +87,15 @@ pub(crate) struct Normaliser {
 }
 
 impl Normaliser {
-    /// For a session that starts as `reading` says, inside a transaction of which `passed` was passed on.
-    pub(crate) fn new(tables: Tables, on_statement: OnStatement, reading: Reading, passed: Option<Passed>) -> Self {
+    /// For a session that starts as `reading` says, inside a transaction of which `passed` was passed on, while the
+    /// server's engine has what `recovered` says.
+    pub(crate) fn new(
+        tables: Tables,
+        on_statement: OnStatement,
+        reading: Reading,
+        passed: Option<Passed>,
+        recovered: Option<Recovered>,
+    ) -> Self {
         let file = match reading.place() {
             Place::File { file, .. } => file.clone(),
             Place::MySql(_) | Place::MariaDb(_) => String::new(),
@@ -101,7 +111,7 @@ impl Normaliser {
             open: None,
             expanding: Vec::new(),
             waiting: Vec::new(),
-            prepared: BTreeMap::new(),
+            prepared: XaTransactions::new(recovered),
             end: None,
             offset: 0,
             told_offset: 0,
@@ -262,12 +272,18 @@ impl Normaliser {
                 if self.open.is_none() && !file.is_empty() {
                     file.clone_into(&mut self.file);
                     self.moved_to(position);
+                    self.settle_between();
                 }
             }
             Event::Unknown { type_code } => return Err(NormaliseError::Unknown { type_code }),
             Event::Payload(_) | Event::Compressed(_) => return Err(misplaced("a compressed event", "inside another")),
-            Event::FormatDescription
-            | Event::Stop
+            Event::FormatDescription => {
+                if self.decoder.format().is_some_and(|format| format.created > 0) {
+                    self.prepared.started();
+                }
+                self.settle_between();
+            }
+            Event::Stop
             | Event::PreviousGtids(_)
             | Event::MariadbGtidList(_)
             | Event::BinlogCheckpoint { .. }

@@ -93,12 +93,14 @@ pub(crate) struct Reading {
     done: Option<Place>,
     /// The same as it was told at the beginning: what lies before it is passed over.
     passed_to: Option<Place>,
+    /// How far this session has read, where places have an order.
+    at: Place,
 }
 
 impl Reading {
     /// From a place on.
     pub(crate) fn from(place: Place) -> Self {
-        Self { place, done: None, passed_to: None }
+        Self { at: place.clone(), place, done: None, passed_to: None }
     }
 
     /// Reads a position's text; `None` when it is none of this connector.
@@ -119,7 +121,7 @@ impl Reading {
         };
         let passed = position.within.map(|within| Passed { transaction, within });
         let passed_to = done.clone().and_then(|done| ahead_of(&place, done));
-        Some((Self { place, passed_to, done }, passed))
+        Some((Self { at: place.clone(), place, passed_to, done }, passed))
     }
 
     /// Where to ask the server for the log.
@@ -132,9 +134,20 @@ impl Reading {
         self.done.as_ref().unwrap_or(&self.place)
     }
 
+    /// How far this session has read, where places have an order.
+    pub(crate) fn at(&self) -> &Place {
+        &self.at
+    }
+
+    /// Goes on behind a transaction that an earlier session passed on.
+    pub(crate) fn pass(&mut self, behind: &Place) {
+        go_on(&mut self.at, behind);
+    }
+
     /// Goes on behind a transaction, or to a place of a file; whether that is news.
     pub(crate) fn add(&mut self, behind: &Place) -> bool {
         let before = self.done().clone();
+        self.pass(behind);
         match &mut self.done {
             Some(done) => {
                 go_on(done, behind);
@@ -150,6 +163,7 @@ impl Reading {
 
     /// Passes by a prepared transaction: the place stays before it.
     pub(crate) fn hold(&mut self, behind: &Place) {
+        self.pass(behind);
         go_on(self.done.get_or_insert_with(|| self.place.clone()), behind);
     }
 
@@ -160,13 +174,17 @@ impl Reading {
         }
     }
 
-    /// No transaction is held any more.
-    pub(crate) fn release(&mut self) {
-        match (&self.place, &self.passed_to) {
+    /// The first transaction that is held still lies behind `held`; none is where there is no such place.
+    pub(crate) fn release(&mut self, held: Option<&Place>) {
+        match (&self.place, held) {
             // Nothing is missing in the set any more, or its PREPARE is still to come.
-            (Place::MySql(_), _) => self.done = None,
+            (Place::MySql(_), None) => self.done = None,
+            // A set lacks what is held wherever that is.
+            (Place::MySql(_), Some(_)) => {}
+            (place, Some(held)) if *place == *held => {}
+            (_, Some(held)) => self.place = held.clone(),
             // What was passed over at the beginning may still be to come.
-            (_, Some(_)) => {}
+            (_, None) if self.is_passing() => self.place = self.at.clone(),
             (_, None) => {
                 if let Some(done) = self.done.take() {
                     self.place = done;

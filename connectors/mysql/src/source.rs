@@ -9,7 +9,7 @@ use figvine_change::{Batch, Engine, Position, Source, SourceError, SourceErrorKi
 
 use crate::backfill::PassedOn;
 use crate::catalogue::{Catalogue, ColumnFacts, Server};
-use crate::error::{Told, failure};
+use crate::error::{Told, ahead, failure};
 use crate::normalise::{NormaliseError, Normaliser, Progress};
 use crate::scout::{Errand, Scout};
 use crate::session::{Chunk, Dump};
@@ -138,6 +138,9 @@ impl Source for MysqlSource {
 
 /// What the log told and we do not go on behind.
 fn of_log(error: NormaliseError) -> SourceError {
+    if let NormaliseError::CommitUndone(undone) = &error {
+        return ahead(format!("the stream has changes that the server no longer has: {undone}"));
+    }
     let (code, what, hint) = match &error {
         NormaliseError::Statement { .. } | NormaliseError::Runs => (
             "FV-1402",

@@ -11,9 +11,10 @@ use crate::error::failure;
 use crate::gtid::{MariaDbSet, MySqlSet};
 use crate::position::Place;
 use crate::session::TextRow;
+use crate::xa::Recovered;
 
 /// Settings that matter; a server knows those that it has. GTID sets are not among them: SHOW cuts long values.
-const SETTINGS: [&str; 25] = [
+const SETTINGS: [&str; 26] = [
     "binlog_checksum",
     "binlog_expire_logs_auto_purge",
     "binlog_expire_logs_seconds",
@@ -26,6 +27,7 @@ const SETTINGS: [&str; 25] = [
     "expire_logs_days",
     "gtid_mode",
     "gtid_strict_mode",
+    "innodb_flush_log_at_trx_commit",
     "innodb_native_foreign_keys",
     "log_bin",
     "log_bin_compress",
@@ -202,6 +204,14 @@ impl Catalogue {
         }
     }
 
+    /// MariaDB: what its engine has prepared. Needs no privilege.
+    pub(crate) async fn recovered(&mut self) -> Result<Recovered, SourceError> {
+        let rows = self.ask("XA RECOVER FORMAT='SQL'", "looking for prepared transactions").await?;
+        let prepared = rows.iter().map(|row| xid(field(row, 0), field(row, 3))).collect();
+        // In this order: what is not prepared any more was logged as ended before.
+        Ok(Recovered { prepared, until: self.gtid_position().await? })
+    }
+
     /// The newest place of the log: all that was committed before the call lies before it.
     pub(crate) async fn newest(&mut self, server: &Server) -> Result<Place, SourceError> {
         match server.flavour {
@@ -232,9 +242,28 @@ fn unreadable(error: crate::gtid::GtidError) -> SourceError {
     failure(SourceErrorKind::Refused, "FV-1116", "the server's set of transactions cannot be read").because(error)
 }
 
+/// The name of an XA transaction as the log writes it. XA RECOVER shows a part as plain text where all of both is plain, and
+/// leaves out what is by default.
+fn xid(format: &str, shown: &str) -> String {
+    let hexadecimal = |part: &str| match part.strip_prefix('X') {
+        Some(digits) => digits.trim_matches('\'').to_owned(),
+        None => part.trim_matches('\'').bytes().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    let mut parts = shown.split(',').map(hexadecimal);
+    let (global, branch) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    format!("X'{global}',X'{branch}',{format}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_xa_transactions_read_as_in_the_log() {
+        assert_eq!(xid("1", "'a-1'"), "X'612d31',X'',1");
+        assert_eq!(xid("7", "'a','b',7"), "X'61',X'62',7");
+        assert_eq!(xid("1", "X'00ff',X'2c'"), "X'00ff',X'2c',1");
+    }
 
     #[test]
     fn versions_tell_which_server_it_is() {

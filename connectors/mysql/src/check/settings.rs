@@ -55,6 +55,14 @@ pub(super) fn settings(config: &Config, server: &Server) -> Vec<Finding> {
         );
         found.push(set(server, found_lazy, "sync_binlog", "1", false));
     }
+    if server.number("innodb_flush_log_at_trx_commit").is_some_and(|value| value != 1.0) {
+        let object = "setting innodb_flush_log_at_trx_commit";
+        let found_lazy = Finding::new(Severity::Warning, "FV-1269", object, "not 1").why(
+            "A crash of the server's machine can take transactions out of its tables that stay in its log, and so in the \
+             stream; nothing tells that they are gone.",
+        );
+        found.push(set(server, found_lazy, "innodb_flush_log_at_trx_commit", "1", false));
+    }
     let logs_replicated = ["log_replica_updates", "log_slave_updates"].iter().find_map(|name| server.setting(name));
     if logs_replicated.is_some_and(|value| !matches!(value, "ON" | "1")) {
         found.push(

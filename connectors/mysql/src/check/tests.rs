@@ -22,7 +22,7 @@ fn of<'a>(found: &'a [Finding], code: &str) -> &'a Finding {
     found.iter().find(|finding| finding.code == code).unwrap_or_else(|| panic!("no {code} in {found:#?}"))
 }
 
-const GOOD: [(&str, &str); 8] = [
+const GOOD: [(&str, &str); 9] = [
     ("log_bin", "ON"),
     ("binlog_format", "ROW"),
     ("binlog_row_metadata", "FULL"),
@@ -31,6 +31,7 @@ const GOOD: [(&str, &str); 8] = [
     ("gtid_mode", "ON"),
     ("server_id", "7"),
     ("sync_binlog", "1"),
+    ("innodb_flush_log_at_trx_commit", "1"),
 ];
 
 #[test]
@@ -85,6 +86,18 @@ fn a_server_without_a_log_is_told_so_and_no_more() {
     let found = settings::settings(&example(), &server("9.7.4", &[("log_bin", "OFF")]));
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].code, found[0].severity), ("FV-1250", Severity::Blocker));
+}
+
+#[test]
+fn what_a_crash_of_the_machine_can_take_back_is_told() {
+    let mut settings_list = GOOD.to_vec();
+    settings_list.extend([("sync_binlog", "0"), ("innodb_flush_log_at_trx_commit", "2")]);
+    let found = settings::settings(&example(), &server("9.7.4", &settings_list));
+    for (code, sql) in
+        [("FV-1264", "SET PERSIST sync_binlog = 1;"), ("FV-1269", "SET PERSIST innodb_flush_log_at_trx_commit = 1;")]
+    {
+        assert_eq!((of(&found, code).severity, &*of(&found, code).fix_sql), (Severity::Warning, &[sql.to_owned()][..]));
+    }
 }
 
 #[test]

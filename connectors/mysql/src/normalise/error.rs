@@ -5,6 +5,7 @@ use std::io;
 use crate::decode::EventError;
 use crate::decode::reader::DecodeError;
 use crate::tables::TableError;
+use crate::xa::CommitUndone;
 
 /// The log cannot be understood, or tells what must not be passed over.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,9 @@ pub(crate) enum NormaliseError {
     /// Rows that were rolled back.
     #[error("a transaction with rows of captured tables was rolled back in the log")]
     RolledBack,
+    /// The log took a commit back.
+    #[error(transparent)]
+    CommitUndone(#[from] CommitUndone),
     /// A partial update of JSON.
     #[error("a partial update of column {column} of {table} does not fit the value before")]
     PartialJson {

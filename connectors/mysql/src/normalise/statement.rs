@@ -1,11 +1,12 @@
 //! Statements: those that bound transactions, and those that do something to tables.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use figvine_change::{Batch, Body};
 
 use super::expand::Expanding;
-use super::transaction::{Name, Prepared};
+use super::transaction::Name;
 use super::{NormaliseError, Normaliser};
 use crate::config::OnStatement;
 use crate::decode::header::Header;
@@ -49,19 +50,15 @@ impl Normaliser {
                 let spool = self.open.as_mut().and_then(|open| open.xa.take()).map(|(_, spool)| spool);
                 self.prepare(text(xid), spool.unwrap_or_default(), header, out)?;
             }
-            Statement::XaCommit(xid) => {
-                // One that is not known had no rows in the log: those that were prepared before the first session
-                // began are waited for.
-                match self.prepared.remove(&text(xid)) {
-                    Some(Prepared { spool, name }) => {
-                        let events = spool.read()?;
-                        self.expanding.push(Expanding::Xa { events, header: *header, name: Some(name) });
-                    }
-                    None => self.commit(header, out)?,
+            Statement::XaCommit(xid) => match self.prepared.commit(&text(xid), Instant::now()) {
+                Some(prepared) => {
+                    let events = prepared.spool.read()?;
+                    self.expanding.push(Expanding::Xa { events, header: *header, name: Some(prepared.name) });
                 }
-            }
+                None => self.commit(header, out)?,
+            },
             Statement::XaRollback(xid) => {
-                if let Some(prepared) = self.prepared.remove(&text(xid)) {
+                if let Some(prepared) = self.prepared.roll_back(&text(xid), Instant::now())? {
                     self.reading.completed(&self.place_of(&prepared.name, header));
                 }
                 self.commit(header, out)?;

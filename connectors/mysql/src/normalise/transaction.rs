@@ -1,6 +1,7 @@
 //! Where a transaction begins and ends, and the place to go on from.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use figvine_change::{Batch, Position, Transaction};
 
@@ -10,6 +11,7 @@ use crate::decode::header::Header;
 use crate::gtid::{MariaDbGtid, Uuid};
 use crate::position::{Place, sequence};
 use crate::prepared::Spool;
+use crate::xa::Prepared;
 
 /// The transaction that is being read.
 #[derive(Debug)]
@@ -28,8 +30,9 @@ pub(super) struct Open {
     pub(super) named: Vec<(u64, bool)>,
 }
 
+/// What the log calls a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Name {
+pub(crate) enum Name {
     MySql {
         server: Uuid,
         tag: String,
@@ -38,12 +41,6 @@ pub(super) enum Name {
     MariaDb(MariaDbGtid),
     /// By its place in the file alone.
     Place,
-}
-
-#[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) spool: Spool,
-    pub(super) name: Name,
 }
 
 impl Normaliser {
@@ -115,12 +112,15 @@ impl Normaliser {
     ) -> Result<(), NormaliseError> {
         let Some(open) = self.open.take() else { return Err(misplaced("XA PREPARE", "outside a transaction")) };
         let place = self.place_of(&open.name, header);
-        if !open.is_passed {
+        let before = self.reading.at().clone();
+        if open.is_passed {
+            self.reading.pass(&place);
+        } else {
             self.reading.hold(&place);
         }
-        let name = open.name;
+        self.prepared.prepare(xid, Prepared { spool, name: open.name }, before);
+        self.settle();
         self.assembler.commit(self.reading.to_string().into(), out);
-        self.prepared.insert(xid, Prepared { spool, name });
         self.ended();
         Ok(())
     }
@@ -129,15 +129,33 @@ impl Normaliser {
         self.statement_ended();
         let Some(open) = self.open.take() else { return Err(misplaced("a commit", "outside a transaction")) };
         let place = self.place_of(&open.name, header);
-        if !open.is_passed {
+        if open.is_passed {
+            self.reading.pass(&place);
+        } else {
             self.reading.add(&place);
         }
-        if self.prepared.is_empty() {
-            self.reading.release();
-        }
+        self.settle();
         self.assembler.commit(self.reading.to_string().into(), out);
         self.ended();
         Ok(())
+    }
+
+    /// Forgets XA transactions that have ended, and goes on to the first that has not.
+    fn settle(&mut self) {
+        self.prepared.settle(self.reading.at(), Instant::now());
+        self.reading.release(self.prepared.first());
+    }
+
+    /// The same where no transaction ends: an idle log holds nothing back either.
+    pub(super) fn settle_between(&mut self) {
+        if self.open.is_some() || self.prepared.first().is_none() {
+            return;
+        }
+        let before = self.reading.place().clone();
+        self.settle();
+        if *self.reading.place() != before {
+            self.ended();
+        }
     }
 
     fn ended(&mut self) {
@@ -180,11 +198,11 @@ impl Normaliser {
     /// Between transactions: the file goes on at `position`.
     pub(super) fn moved_to(&mut self, position: u64) {
         self.offset = position;
-        if let Place::File { .. } = self.reading.place()
-            && !self.reading.is_passing()
-        {
+        if let Place::File { .. } = self.reading.place() {
             let place = self.reading.file_place(&self.file, position);
-            if self.reading.add(&place) {
+            if self.reading.is_passing() {
+                self.reading.pass(&place);
+            } else if self.reading.add(&place) {
                 self.ended();
             }
         }

@@ -2,7 +2,10 @@
 
 use figvine_change::{Connector as _, Durable};
 
-use super::harness::{World, run, take, told};
+use std::path::Path;
+use std::process::Command;
+
+use super::harness::{World, failure, run, take, told};
 
 /// Prepares transactions, commits others between, restarts the server, and ends the prepared in another order.
 async fn every_change_once(world: &World) {
@@ -108,4 +111,80 @@ async fn a_first_session_does_not_begin_behind_a_prepared_transaction() {
         world.run("insert into t values (2)").await;
         assert_eq!(take(&mut source, 1).await.last().map(|told| told.text.as_str()), Some("insert shop.t id=2"));
     }
+}
+
+/// A MariaDB whose engine a crash puts back to where it was when this was made, while its log stays: MariaDB writes the log
+/// first.
+struct Crash {
+    kept: tempfile::TempDir,
+}
+
+impl Crash {
+    /// Keeps the engine's files, and starts the server again.
+    async fn keep(world: &World) -> Self {
+        world.server.kill9();
+        let kept = tempfile::tempdir().expect("a directory");
+        copy(&world.server.data_dir(), kept.path());
+        world.server.restart().await.expect("starts again");
+        Self { kept }
+    }
+
+    /// Kills the server and starts it with those files.
+    async fn come(self, world: &World) {
+        world.server.kill9();
+        copy(self.kept.path(), &world.server.data_dir());
+        world.server.restart().await.expect("starts again");
+    }
+}
+
+/// Copies the files of InnoDB, with their owners.
+fn copy(from: &Path, to: &Path) {
+    for name in ["ibdata1", "ib_logfile0", "aria_log_control", "shop"] {
+        let status = Command::new("cp").args(["-a", "-T"]).arg(from.join(name)).arg(to.join(name)).status();
+        assert!(status.expect("copies").success(), "{name}");
+    }
+}
+
+async fn prepare(world: &World, name: &str, sql: &str) {
+    world.run(&format!("xa start '{name}';\n{sql};\nxa end '{name}';\nxa prepare '{name}'")).await;
+}
+
+#[tokio::test]
+async fn what_a_crash_of_mariadb_undid_is_told_as_it_ended() {
+    let world = World::mariadb(&[]).await;
+    world.run("create table t(id int primary key)").await;
+    let start = world.here().await;
+    world.run("insert into t values (1)").await;
+    prepare(&world, "rolled-back", "insert into t values (10), (11)").await;
+    prepare(&world, "committed", "insert into t values (20)").await;
+    let crash = Crash::keep(&world).await;
+    world.run("xa rollback 'rolled-back';\nxa commit 'committed'").await;
+    prepare(&world, "lost", "insert into t values (30)").await;
+    let before = world.told(&start).await.expect("reads");
+    let held = before.last().expect("changes").position.clone();
+    crash.come(&world).await;
+
+    world.run("xa commit 'rolled-back';\nxa commit 'committed';\ninsert into t values (2)").await;
+    let behind = ["insert shop.t id=10", "insert shop.t id=11", "insert shop.t id=2"];
+    assert_eq!(world.changes(&held).await, behind);
+    let all = world.changes(&start).await;
+    assert_eq!(all, [&["insert shop.t id=1", "insert shop.t id=20"][..], &behind].concat());
+    let last = world.told(&start).await.expect("reads").pop().expect("changes").position;
+    assert!(!last.log.contains('~'), "{last} is held by nothing, not by what was never prepared either");
+}
+
+#[tokio::test]
+async fn a_commit_that_a_crash_undid_and_that_is_rolled_back_ends_the_source() {
+    let world = World::mariadb(&[]).await;
+    world.run("create table t(id int primary key)").await;
+    let start = world.here().await;
+    prepare(&world, "x", "insert into t values (1)").await;
+    let crash = Crash::keep(&world).await;
+    let mut source = world.open(&start).await.expect("opens");
+    world.run("xa commit 'x'").await;
+    let held = take(&mut source, 1).await.pop().expect("a change").position;
+    crash.come(&world).await;
+    world.run("xa rollback 'x'").await;
+    let error = failure(&mut world.open(&held).await.expect("opens")).await;
+    assert_eq!(error.code, "FV-1303", "{error}");
 }
