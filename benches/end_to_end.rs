@@ -26,11 +26,12 @@ use nix::sys::resource::{UsageWho, getrusage};
 use tokio_postgres::Client;
 
 mod end_to_end {
+    pub(crate) mod backfill;
     pub(crate) mod made;
     pub(crate) mod mysql;
 }
 
-use end_to_end::{made, mysql};
+use end_to_end::{backfill, made, mysql};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -158,7 +159,8 @@ fn main() -> Outcome<()> {
             other => return Err(format!("unknown argument {other}").into()),
         }
     }
-    let names = WORKLOADS.iter().map(|w| w.name).chain(mysql::WORKLOADS.iter().map(|w| w.name)).chain(["latency"]);
+    let others = mysql::WORKLOADS.iter().map(|w| w.name).chain(backfill::WORKLOADS.iter().map(|w| w.name));
+    let names = WORKLOADS.iter().map(|w| w.name).chain(others).chain(["latency"]);
     let names: Vec<_> = names.collect();
     if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(format!("no workload {unknown}; there are {}", names.join(" ")).into());
@@ -175,6 +177,12 @@ fn main() -> Outcome<()> {
         for workload in mysql::WORKLOADS.iter().filter(|w| is_wanted(w.name)) {
             say(&format!("{}: {}", workload.name, workload.what));
             for figures in Box::pin(mysql::drain(workload)).await? {
+                results.push(serde_json::to_value(figures)?);
+            }
+        }
+        for workload in backfill::WORKLOADS.iter().filter(|w| is_wanted(w.name)) {
+            say(&format!("{}: {}", workload.name, workload.what));
+            for figures in Box::pin(backfill::read(workload)).await? {
                 results.push(serde_json::to_value(figures)?);
             }
         }

@@ -56,6 +56,8 @@ struct Families {
     transaction_rows: Family<Labels, Histogram, fn() -> Histogram>,
     unchanged: Family<Labels, Counter>,
     untold: Family<Labels, Counter>,
+    backfill_rows: Family<Labels, Counter>,
+    backfill_state: Family<Labels, Whole>,
     health: Family<Labels, Whole>,
 }
 
@@ -84,6 +86,8 @@ impl Families {
             transaction_rows: Family::new_with_constructor(rows_histogram),
             unchanged: Family::default(),
             untold: Family::default(),
+            backfill_rows: Family::default(),
+            backfill_state: Family::default(),
             health: Family::default(),
         }
     }
@@ -135,6 +139,8 @@ impl Telemetry {
         r.register_with_unit("ack", "From handing an event over to its acknowledgement", Unit::Seconds, f.ack_seconds);
         r.register("transaction_rows", "Captured changes in a transaction", f.transaction_rows);
         r.register("unchanged_values", "Values that the log did not carry", f.unchanged);
+        r.register("backfill_rows", "Existing rows stored in the stream and acknowledged", f.backfill_rows);
+        r.register("backfill_state", "Backfills that have a status", f.backfill_state);
         r.register("untold_changes", "Statements whose changes, if any, are not in the log as rows", f.untold);
         r.register("health", "1 for the status that a component has", f.health);
         let build = Family::<Labels, Whole>::default();
@@ -283,6 +289,18 @@ impl SourceTelemetry {
     /// Counts statements of which the log does not tell what they changed.
     pub fn untold(&self, reason: &str, count: u64) {
         self.families.untold.get_or_create(&self.with("reason", reason)).inc_by(count);
+    }
+
+    /// The counter of existing rows stored of one table; keep it, it is for the hot path.
+    #[must_use]
+    pub fn backfill_rows(&self, table: &str) -> Counter {
+        self.families.backfill_rows.get_or_create_owned(&self.with("table", table))
+    }
+
+    /// Notes how many backfills have a status.
+    pub fn backfills(&self, status: &str, count: usize) {
+        let gauge = self.families.backfill_state.get_or_create_owned(&self.with("status", status));
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Notes the size of a transaction.

@@ -13,6 +13,7 @@ mod live_mysql {
     pub(crate) mod journal;
     pub(crate) mod world;
 
+    mod backfill;
     mod kills;
     mod samples;
 }

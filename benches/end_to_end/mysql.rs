@@ -51,7 +51,7 @@ const TEN_MILLION: &str = "create procedure bench.fill() insert into bench.narro
         concat('name ', b.n), now(6)
     from bench.digits g, bench.digits f, bench.digits e, bench.digits d, bench.digits c, bench.digits b, bench.digits a";
 
-pub(crate) const WORKLOADS: [Workload; 5] = [
+pub(crate) const WORKLOADS: [Workload; 7] = [
     Workload {
         name: "mysql10",
         what: "100k transactions of 10 narrow inserts",
@@ -92,7 +92,30 @@ pub(crate) const WORKLOADS: [Workload; 5] = [
         per_transaction: 10,
         load: TEN_BY_TEN,
     },
+    Workload {
+        name: "mysqlrows",
+        what: "a backfill of 1M narrow rows",
+        server: Server::MySql,
+        rows: 1_000_000,
+        per_transaction: 1000,
+        load: MILLION,
+    },
+    Workload {
+        name: "mariadbrows",
+        what: "a backfill of 1M narrow rows",
+        server: Server::MariaDb,
+        rows: 1_000_000,
+        per_transaction: 1000,
+        load: MILLION,
+    },
 ];
+
+impl Workload {
+    /// Rows that are there are read, not what the log tells.
+    fn is_backfill(&self) -> bool {
+        self.name.ends_with("rows")
+    }
+}
 
 /// Loads a workload and drains it, beside rows that come from nowhere.
 pub(crate) async fn drain(workload: &Workload) -> Outcome<Vec<Figures>> {
@@ -127,8 +150,9 @@ async fn drain_from(workload: &Workload, server: impl Deref<Target = Mysqld>) ->
         let engine = workload.server.name();
         let url = format!("{engine}://root@127.0.0.1:{}/bench", server.port());
         let text = format!(
-            "nats: {{ url: \"{}\" }}\nhttp: {{ listen: off }}\nsources:\n  {source}:\n    {engine}: {{ url: \"{url}\" }}\n    tables: [bench.narrow]\n",
-            nats.url()
+            "nats: {{ url: \"{}\" }}\nhttp: {{ listen: off }}\nsources:\n  {source}:\n    {engine}: {{ url: \"{url}\" }}\n    tables: [bench.narrow]\n{}",
+            nats.url(),
+            if workload.is_backfill() { "    initial: backfill\n" } else { "" }
         );
         fs::write(&config, text)
     };
@@ -140,7 +164,7 @@ async fn drain_from(workload: &Workload, server: impl Deref<Target = Mysqld>) ->
     };
     write_config("load")?;
     // The first run begins where the log ends, and keeps that place.
-    if !tokio::process::Command::from(figvine()?).status().await?.success() {
+    if !workload.is_backfill() && !tokio::process::Command::from(figvine()?).status().await?.success() {
         return Err(format!("figvine did not start: {}", fs::read_to_string(home.path().join("log"))?).into());
     }
     if workload.server == Server::MySqlCompressed {

@@ -94,6 +94,9 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Running, Self::Paused, Self::Done, Self::Cancelled, Self::Failed];
+
     /// Whether it will not go on by itself or by `resume`.
     #[must_use]
     pub fn is_ended(self) -> bool {

@@ -8,6 +8,7 @@ use figvine_change::{Chunk, ChunkReader, ChunkRequest, Connector, Consequence, C
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::book::{JobState, TaskState};
 use super::pace::{Pace, SLICE_ROWS};
@@ -95,6 +96,8 @@ struct Lane<R> {
     /// Where its rows go instead of the stream; and how many slices of them are on their way.
     to_subject: Option<Box<str>>,
     on_their_way: usize,
+    /// Goes with the lane.
+    given_up: DropGuard,
     retry_at: Option<Instant>,
     retry_pause: Duration,
 }
@@ -297,6 +300,7 @@ impl<C: Connector + 'static> Runner<C> {
                     is_read: false,
                     to_subject: job.to_subject.clone(),
                     on_their_way: 0,
+                    given_up: CancellationToken::new().drop_guard(),
                     retry_at: None,
                     retry_pause: RETRY_MIN,
                 });
@@ -562,7 +566,8 @@ impl<C: Connector + 'static> Runner<C> {
         let seed = lane.to_subject.clone().map(|subject| {
             lane.on_their_way += 1;
             let task = Arc::from(lane.task.as_str());
-            Seed { subject, events: std::mem::take(&mut events), mark, task, behind: assigned }
+            let given_up = lane.given_up.token().clone();
+            Seed { subject, events: std::mem::take(&mut events), mark, task, behind: assigned, given_up }
         });
         if let Some(error) = fault {
             let why = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();

@@ -12,6 +12,7 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishErrorKind;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::checkpoint::{HEADER, ReadMark};
 use crate::event::Events;
@@ -35,6 +36,8 @@ pub(super) struct Seed {
     pub(super) task: Arc<str>,
     /// The last message of the source's stream before them.
     pub(super) behind: u64,
+    /// Cancelled once nobody waits for them any more, or those before them could not be taken.
+    pub(super) given_up: CancellationToken,
 }
 
 /// What became of a seed.
@@ -50,9 +53,15 @@ pub(super) struct Sown {
 pub(super) async fn sow(context: Context, mut seeds: mpsc::Receiver<Seed>, sown: mpsc::UnboundedSender<Sown>) {
     while let Some(seed) = seeds.recv().await {
         let outcome = loop {
+            if seed.given_up.is_cancelled() {
+                break Ok(None);
+            }
             match publish(&context, &seed).await {
                 Ok(()) => break Ok(seed.mark.clone()),
-                Err(Failure::Final(what)) => break Err(what),
+                Err(Failure::Final(what)) => {
+                    seed.given_up.cancel();
+                    break Err(what);
+                }
                 Err(Failure::Transient(what)) => {
                     tracing::warn!(task = %seed.task, "rows cannot be published to {}: {what}", seed.subject);
                     sleep(PAUSE).await;

@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Desk;
 use super::book::JobState;
+use crate::telemetry::SourceTelemetry;
 
 /// How often the captured tables are listed.
 const TABLES_EVERY: Duration = Duration::from_secs(10);
@@ -30,13 +31,22 @@ pub(crate) async fn tables<C: Connector>(connector: Arc<C>, desk: Arc<Desk>) {
     }
 }
 
-/// Tells why the source is to be spared, as long as it is. For ever.
-pub(crate) async fn load<C: Connector>(connector: Arc<C>, desk: Arc<Desk>, told: watch::Sender<Option<String>>) {
+/// Tells why the source is to be spared, as long as it is, and counts backfills. For ever.
+pub(crate) async fn load<C: Connector>(
+    connector: Arc<C>,
+    desk: Arc<Desk>,
+    telemetry: Arc<SourceTelemetry>,
+    told: watch::Sender<Option<String>>,
+) {
     let mut ticks = interval(LOAD_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let is_running = desk.book().open_tasks().any(|(job, _, _)| job.state == JobState::Running);
+        let book = desk.book();
+        for state in JobState::ALL {
+            telemetry.backfills(state.as_str(), book.jobs.iter().filter(|job| job.state == state).count());
+        }
+        let is_running = book.open_tasks().any(|(job, _, _)| job.state == JobState::Running);
         let reason = if is_running { reason(&*connector, &desk).await } else { None };
         told.send_if_modified(|now| {
             let is_news = *now != reason;

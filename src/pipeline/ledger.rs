@@ -10,6 +10,9 @@ use crate::event::{Count, Encoded};
 use crate::stream::Stored;
 use crate::telemetry::{SourceTelemetry, seconds_since};
 
+/// The operation of rows out of a backfill, which no log told.
+const EXISTING: &str = "read";
+
 /// Notes batches as they are read and as they are stored. Its length is bounded by the window.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -25,6 +28,7 @@ struct Open {
     in_flight: u64,
     read: HashMap<(Arc<str>, &'static str), Counter>,
     published: HashMap<Arc<str>, Counter>,
+    existing: HashMap<Arc<str>, Counter>,
 }
 
 #[derive(Debug)]
@@ -46,6 +50,7 @@ impl Ledger {
             in_flight: 0,
             read: HashMap::new(),
             published: HashMap::new(),
+            existing: HashMap::new(),
         };
         Self { telemetry, open: Mutex::new(open) }
     }
@@ -54,7 +59,7 @@ impl Ledger {
     pub(super) fn read(&self, encoded: Encoded) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let Open { entries, sequence, in_flight, read, .. } = &mut *open;
-        for count in &encoded.counts {
+        for count in encoded.counts.iter().filter(|count| count.op != EXISTING) {
             let key = (Arc::clone(&count.table), count.op);
             read.entry(key).or_insert_with(|| self.telemetry.changes_read(&count.table, count.op)).inc_by(count.number);
         }
@@ -102,6 +107,10 @@ impl Ledger {
             let Some(entry) = open.entries.pop_front() else { break };
             open.in_flight -= entry.events;
             for count in entry.counts {
+                if count.op == EXISTING {
+                    let counter = open.existing.entry(Arc::clone(&count.table));
+                    counter.or_insert_with(|| self.telemetry.backfill_rows(&count.table)).inc_by(count.number);
+                }
                 let published = &mut open.published;
                 let counter = published.entry(Arc::clone(&count.event_type));
                 counter.or_insert_with(|| self.telemetry.events_published(&count.event_type)).inc_by(count.number);

@@ -186,7 +186,7 @@ impl<S: Source> Begun<S> {
         let (care, spared) = watch::channel(None);
         let (connector, desk) = (&pipeline.connector, &pipeline.desk);
         beside.spawn(backfill::tables(Arc::clone(connector), Arc::clone(desk)));
-        beside.spawn(backfill::load(Arc::clone(connector), Arc::clone(desk), care));
+        beside.spawn(backfill::load(Arc::clone(connector), Arc::clone(desk), Arc::clone(&pipeline.telemetry), care));
         beside.spawn(watch_retention(Arc::clone(&pipeline.connector), Arc::clone(&pipeline.telemetry)));
         let mut chain = JoinSet::new();
         chain.spawn(async move { publisher.run(events, stored).await });

@@ -321,3 +321,36 @@ fn the_check_sees_what_is_wrong() {
     }
     check_events(&right, &HashMap::new()).expect_err("not in the journal");
 }
+
+/// What the stream tells of a table with the columns `id` and `version`, rebuilt. Each key's versions rise by one with each change, and a read says what stood.
+pub(crate) fn rebuilt(events: &[Event], table: &str) -> BTreeMap<i64, i64> {
+    let mut known: BTreeMap<i64, (i64, bool)> = BTreeMap::new();
+    for event in events.iter().filter(|event| event.table() == table) {
+        let id = event.body["key"]["id"].as_i64().expect("an id");
+        let version = event.body["after"]["version"].as_i64();
+        let before = known.get(&id).copied();
+        let place = event.sequence;
+        match (event.op(), version, before) {
+            ("read", Some(version), Some((last, alive))) => {
+                assert_eq!(
+                    (version, alive),
+                    (last, true),
+                    "message {place}: key {id} read behind version {last}, there: {alive}"
+                );
+            }
+            ("insert" | "update", Some(version), Some((last, _))) => {
+                assert_eq!(version, last + 1, "message {place}: {} of key {id}", event.op());
+            }
+            _ => {}
+        }
+        match version {
+            Some(version) => known.insert(id, (version, true)),
+            None => known.insert(id, (before.map_or(0, |(last, _)| last + 1), false)),
+        };
+        // A delete as the first word on a key tells no version: the next one is taken as it is.
+        if version.is_none() && before.is_none() {
+            known.remove(&id);
+        }
+    }
+    known.into_iter().filter(|(_, (_, alive))| *alive).map(|(id, (version, _))| (id, version)).collect()
+}

@@ -73,6 +73,12 @@ impl World {
         self.home.path().join("figvine.yaml")
     }
 
+    /// Adds lines of the source to the configuration, two levels in.
+    pub(crate) fn configure_more(&self, more: &str) {
+        let text = std::fs::read_to_string(self.config()).expect("reads the configuration");
+        std::fs::write(self.config(), text + more).expect("writes the configuration");
+    }
+
     pub(crate) async fn client(&self) -> Conn {
         self.server().connect("shop").await.expect("connects")
     }
