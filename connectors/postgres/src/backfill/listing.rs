@@ -184,3 +184,22 @@ pub(crate) async fn load(postgres: &Postgres) -> Result<Load, SourceError> {
         replica_lag: row.get::<_, Option<f64>>(1).and_then(|lag| Duration::try_from_secs_f64(lag).ok()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_those_are_waited_for_who_wrote_when_the_table_came_in_or_are_older() {
+        let writer = |id: &str, is_older| Writer { table: "public.t".into(), id: id.into(), is_older };
+        let waits = |added: &Added, writers: &[Writer]| added.still(writers).contains("public.t");
+        let added = Added::default();
+        assert!(!waits(&added, &[writer("4/1", false)]));
+        assert!(waits(&added, &[writer("4/1", true)]));
+        added.take(vec!["public.t".into()]);
+        assert!(waits(&added, &[writer("4/1", false), writer("5/1", false)]));
+        assert!(waits(&added, &[writer("4/1", false), writer("6/1", false)]));
+        assert!(!waits(&added, &[writer("4/2", false), writer("6/1", false)]));
+        assert!(!waits(&added, &[writer("4/1", false)]), "it was waited for once");
+    }
+}
