@@ -141,10 +141,7 @@ impl XaTransactions {
                     tracing::warn!(%xid, "a crash undid that a transaction was prepared");
                     false
                 }
-                Some((End::RolledBack, _)) if known.is_before_start && is_there => {
-                    known.ended = None;
-                    true
-                }
+                // The crash undid its end, or not.
                 Some(_) if known.is_before_start => is_there,
                 // It ended before the engine was asked.
                 Some(_) if *is_past && !was_past && !is_there => false,
