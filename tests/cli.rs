@@ -58,6 +58,7 @@ fn help_tells_what_there_is() {
     insta::assert_snapshot!("help_run", printed(&["run", "--help"]));
     insta::assert_snapshot!("help_tail", printed(&["tail", "--help"]));
     insta::assert_snapshot!("help_demo", printed(&["demo", "--help"]));
+    insta::assert_snapshot!("help_backfill_start", printed(&["backfill", "start", "--help"]));
 }
 
 #[test]

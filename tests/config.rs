@@ -126,6 +126,8 @@ sources:
     subject: "cdc.{source}.{table}.{key}"
     ce_source: https://example.org/shop
     release_delay: 5m
+    initial: backfill
+    backfill: {rate: 5000, bytes_rate: 10MiB, parallel: 4, chunk_time: 1s, max_replica_lag: off, max_active_sessions: 50, min_log_free: 10}
 http: {listen: off}
 shutdown_timeout: 1m
 "#;
