@@ -18,6 +18,8 @@ use crate::{POLL, SandboxError};
 
 /// How long the kernel may take to stop or end a process that was told to.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How long a folder that was removed is looked after.
+const STAYS_AWAY: Duration = Duration::from_millis(20);
 
 /// A temporary directory with the account that the server in it runs under.
 #[derive(Debug)]
@@ -103,11 +105,14 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // A program that was given up while it was being started may write for a moment longer.
-        settle(|| {
-            let _ = fs::remove_dir_all(self.path());
-            !self.path().exists()
-        });
+        // A program that was given up while it was being started may write for a moment longer, and make its folder anew.
+        for _ in 0..2 {
+            settle(|| {
+                let _ = fs::remove_dir_all(self.path());
+                !self.path().exists()
+            });
+            std::thread::park_timeout(STAYS_AWAY);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! the application's own UPDATE and DELETE from then on.
 
 use figvine_change::{SourceError, SourceErrorKind};
+use tokio_postgres::error::SqlState;
 
 use crate::catalogue::{Catalogue, Server, TableFacts};
 use crate::config::{Config, Keyless};
@@ -190,10 +191,13 @@ async fn bring_up(
     };
     tracing::info!(publication = %name, tables = meant.len(), "publication brought up to the configured tables");
     catalogue.client().batch_execute(&statement).await.map_err(|error| {
-        of_query(error, "making the publication").hint(
+        // Somebody changed it between our look and now, such as a run before us that was killed: the next look shows it.
+        let is_overtaken = error.code() == Some(&SqlState::DUPLICATE_OBJECT);
+        let told = of_query(error, "making the publication").hint(
             "A managed publication needs CREATE on the database and the ownership of its tables. \
              `figvine check` prints the SQL for an administrator, or the publication to be given instead.",
-        )
+        );
+        if is_overtaken { SourceError { kind: SourceErrorKind::Unreachable, ..told } } else { told }
     })?;
     let is_news = |table: &&&TableFacts| published.is_none_or(|before| !before.tables.contains(&table.qualified()));
     let added = meant.iter().filter(is_news).map(|table| table.qualified()).collect();
