@@ -82,7 +82,7 @@ fn bound(columns: &[KeyColumn], cursor: &Cursor, side: Side) -> Option<String> {
             (inner, _) => format!("({name} {beyond} {value} OR ({name} = {value} AND {inner}))"),
         };
     }
-    // What makes it a range.
+    // One range, whatever an optimizer makes of the alternatives.
     if let ([first, _, ..], [value, ..]) = (columns, values.as_slice()) {
         let beyond = if greater(first) { '>' } else { '<' };
         sql = format!("{} {beyond}= {value} AND {sql}", first.name);

@@ -1,5 +1,6 @@
 //! One server, the connector, and what it tells in words.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use figvine_change::{
@@ -122,8 +123,12 @@ pub(crate) async fn chunk(reader: &mut MysqlRows, request: &ChunkRequest) -> Res
 pub(crate) async fn chunks(reader: &mut MysqlRows, request: &ChunkRequest) -> Vec<Chunk> {
     let mut request = request.clone();
     let mut chunks: Vec<Chunk> = Vec::new();
+    let mut seen = HashSet::new();
     loop {
         let chunk = chunk(reader, &request).await.expect("reads");
+        for place in cursors(&chunk) {
+            assert!(seen.insert(place.clone()), "{place} comes twice");
+        }
         assert_eq!(chunk.cursors.len(), chunk.batch.changes.len());
         if let Some(last) = cursors(&chunk).pop() {
             request.after = Cursor::parse(&last);
