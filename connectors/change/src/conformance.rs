@@ -59,7 +59,8 @@ pub struct Recorded {
     pub changes: Vec<Seen>,
 }
 
-/// A change, as far as it must be the same on every replay.
+/// A change, as far as it must be the same on every replay; and the place behind it, which another session may tell in other
+/// words (what it still waits for may be less), as long as what follows is what followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// [`crate::Transaction::position`].
@@ -326,13 +327,13 @@ fn within_of(seen: &Seen) -> Within {
     Within { ordinal: seen.ordinal, part: seen.part }
 }
 
-/// Shapes apart, `now` is exactly `then`.
+/// Shapes and the words of places apart, `now` is exactly `then`.
 fn same(now: &[Seen], then: &[Seen], whose: &str) -> Result<(), Broken> {
     let (mut now, mut then) = (rows(now), rows(then));
     loop {
         match (now.next(), then.next()) {
             (None, None) => return Ok(()),
-            (Some(a), Some(b)) if a == b => {}
+            (Some(a), Some(b)) if *a == (Seen { position: a.position.clone(), ..b.clone() }) => {}
             (Some(a), Some(b)) if identity(a) == identity(b) => {
                 return Err(broken(format!("{} is not the same in {whose}", named(a))));
             }
