@@ -33,7 +33,7 @@ async fn keeps_its_contract(server: &Mysqld, flavour: Flavour) {
         server_id_seed: "FIGVINE_SHOP".into(),
         keyless: Keyless::Refuse,
         on_statement: OnStatement::Error,
-        heartbeat: Duration::from_millis(300),
+        heartbeat: Duration::from_millis(700),
         values: ValueOptions::default(),
     })
     .expect("a configuration");

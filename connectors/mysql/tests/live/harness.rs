@@ -179,7 +179,7 @@ fn connector(server: &Server, change: impl FnOnce(&mut Config)) -> Mysql {
         server_id_seed: "FIGVINE_SHOP".into(),
         keyless: Keyless::Refuse,
         on_statement: OnStatement::Error,
-        heartbeat: Duration::from_millis(200),
+        heartbeat: Duration::from_millis(700),
         values: ValueOptions::default(),
     };
     change(&mut config);
