@@ -16,7 +16,7 @@
 //!         vec![3, 6]
 //!     };
 //!     let elsewhere = async || database.run("insert into not_captured values (...)").await;
-//!     conformance::holds(&connector, commit, elsewhere).await.expect("the contract");
+//!     conformance::holds(&connector, Places::Fixed, commit, elsewhere).await.expect("the contract");
 //! }
 //! ```
 //!
@@ -57,10 +57,20 @@ pub struct Recorded {
     pub from: Position,
     /// All changes.
     pub changes: Vec<Seen>,
+    /// How another session tells the places behind them.
+    pub places: Places,
 }
 
-/// A change, as far as it must be the same on every replay; and the place behind it, which another session may tell in other
-/// words (what it still waits for may be less), as long as what follows is what followed.
+/// Whether another session tells the same place behind a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Places {
+    /// In the same words.
+    Fixed,
+    /// In words of its own: what it still waits for may be less. What follows behind each must be the same all the same.
+    Reworded,
+}
+
+/// A change, as far as it must be the same on every replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// [`crate::Transaction::position`].
@@ -88,10 +98,11 @@ pub struct Seen {
 /// The first promise that is not kept.
 pub async fn holds<C: Connector>(
     connector: &C,
+    places: Places,
     commit: impl AsyncFn() -> Vec<usize>,
     elsewhere: impl AsyncFn(),
 ) -> Result<(), Broken> {
-    let recorded = record(connector, &commit).await?;
+    let recorded = record(connector, places, &commit).await?;
     resumes_behind_every_change(connector, &recorded).await?;
     loses_nothing_when_calls_are_dropped(connector, &recorded).await?;
     keeps_what_is_not_durable(connector, &recorded).await?;
@@ -103,7 +114,11 @@ pub async fn holds<C: Connector>(
 ///
 /// # Errors
 /// When a promise is not kept.
-pub async fn record<C: Connector>(connector: &C, commit: &impl AsyncFn() -> Vec<usize>) -> Result<Recorded, Broken> {
+pub async fn record<C: Connector>(
+    connector: &C,
+    places: Places,
+    commit: &impl AsyncFn() -> Vec<usize>,
+) -> Result<Recorded, Broken> {
     let (_teller, durable) = Durable::channel();
     let mut source = within("opening the log", connector.open(None, durable)).await?;
     let from = source.started_at().clone();
@@ -114,7 +129,7 @@ pub async fn record<C: Connector>(connector: &C, commit: &impl AsyncFn() -> Vec<
     let changes = read(&mut source, expected.iter().sum(), false).await?;
     source.close().await;
     in_order(&changes, &expected)?;
-    Ok(Recorded { from, changes })
+    Ok(Recorded { from, changes, places })
 }
 
 /// Opens the log behind each change in turn, inside transactions and between
@@ -136,7 +151,7 @@ pub async fn resumes_behind_every_change<C: Connector>(connector: &C, recorded: 
         }
         let resumed = read(&mut source, rows(rest).count(), false).await?;
         source.close().await;
-        same(&resumed, rest, &format!("a session opened at {from}"))?;
+        same(&resumed, rest, recorded.places, &format!("a session opened at {from}"))?;
     }
     Ok(())
 }
@@ -154,7 +169,7 @@ pub async fn loses_nothing_when_calls_are_dropped<C: Connector>(
     let mut source = within("opening the log again", opened).await?;
     let read = read(&mut source, rows(&recorded.changes).count(), true).await?;
     source.close().await;
-    same(&read, &recorded.changes, "a session whose calls are dropped")
+    same(&read, &recorded.changes, recorded.places, "a session whose calls are dropped")
 }
 
 /// Tells a session that changes up to some place are stored, reads all, and
@@ -179,7 +194,7 @@ pub async fn keeps_what_is_not_durable<C: Connector>(connector: &C, recorded: &R
     let mut source = within("opening the log at what is durable", opened).await?;
     let resumed = read(&mut source, rows(rest).count(), false).await?;
     source.close().await;
-    same(&resumed, rest, "a session opened at what is durable")
+    same(&resumed, rest, recorded.places, "a session opened at what is durable")
 }
 
 /// Opens the log behind all changes. While only other things are written, no
@@ -327,13 +342,15 @@ fn within_of(seen: &Seen) -> Within {
     Within { ordinal: seen.ordinal, part: seen.part }
 }
 
-/// Shapes and the words of places apart, `now` is exactly `then`.
-fn same(now: &[Seen], then: &[Seen], whose: &str) -> Result<(), Broken> {
+/// Shapes apart, and the words of places where a session has its own, `now` is exactly `then`.
+fn same(now: &[Seen], then: &[Seen], places: Places, whose: &str) -> Result<(), Broken> {
     let (mut now, mut then) = (rows(now), rows(then));
     loop {
         match (now.next(), then.next()) {
             (None, None) => return Ok(()),
-            (Some(a), Some(b)) if *a == (Seen { position: a.position.clone(), ..b.clone() }) => {}
+            (Some(a), Some(b)) if a == b => {}
+            (Some(a), Some(b))
+                if places == Places::Reworded && *a == (Seen { position: a.position.clone(), ..b.clone() }) => {}
             (Some(a), Some(b)) if identity(a) == identity(b) => {
                 return Err(broken(format!("{} is not the same in {whose}", named(a))));
             }

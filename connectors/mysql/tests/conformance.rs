@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use figvine_change::conformance;
+use figvine_change::conformance::{self, Places};
 use figvine_mysql::Mysql;
 use figvine_mysql::config::{Config, Flavour, Keyless, OnStatement, ValueOptions};
 use figvine_sandbox::mysql_async::prelude::Queryable;
@@ -38,6 +38,8 @@ async fn keeps_its_contract(server: &Mysqld, flavour: Flavour) {
     })
     .expect("a configuration");
 
+    // How long what an XA transaction ended is kept is a matter of time there.
+    let places = if flavour == Flavour::MariaDb { Places::Reworded } else { Places::Fixed };
     let calls = AtomicI32::new(0);
     let commit = async || {
         let call = calls.fetch_add(1, Ordering::Relaxed);
@@ -90,7 +92,7 @@ async fn keeps_its_contract(server: &Mysqld, flavour: Flavour) {
             run(&format!("insert into other values ({id})")).await;
         }
     };
-    if let Err(broken) = conformance::holds(&connector, commit, elsewhere).await {
+    if let Err(broken) = conformance::holds(&connector, places, commit, elsewhere).await {
         let mut told = format!("{broken}");
         let mut source = broken.source();
         while let Some(error) = source {

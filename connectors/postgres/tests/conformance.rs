@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use figvine_change::conformance;
+use figvine_change::conformance::{self, Places};
 use figvine_postgres::Postgres;
 use figvine_postgres::config::{Config, Keyless, ValueOptions};
 use figvine_sandbox::PostgresOptions;
@@ -67,7 +67,7 @@ async fn the_connector_keeps_its_contract() {
         vec![5, 1 + 2 + 1 + 2 + 1 + 1, 1, 1, 1, 1, 2]
     };
     let elsewhere = async || run("insert into other select i from generate_series(1, 500) i").await;
-    if let Err(broken) = conformance::holds(&connector, commit, elsewhere).await {
+    if let Err(broken) = conformance::holds(&connector, Places::Fixed, commit, elsewhere).await {
         panic!("{broken}: {:?}", broken.source());
     }
 }

@@ -246,7 +246,7 @@ async fn checked(fault: Fault) -> Result<(), Broken> {
         memory.write(&[1, 4, 0, 2]);
         vec![1, 4, 2]
     };
-    holds(&memory, commit, async || memory.write(&[0, 0])).await
+    holds(&memory, Places::Fixed, commit, async || memory.write(&[0, 0])).await
 }
 
 #[tokio::test(start_paused = true)]
