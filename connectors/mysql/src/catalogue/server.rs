@@ -182,15 +182,20 @@ impl Catalogue {
         }
     }
 
-    /// How busy the server is: threads that run, less our dumps, our readers and this one. Of other users' threads
+    /// How busy the server is: threads that run, less our dumps, our readers, the server's own and this one. Of other users' threads
     /// the number alone is shown to everybody.
     pub(crate) async fn load(&mut self) -> Result<Load, SourceError> {
         let what = "asking how busy the server is";
         let rows = self.ask("SHOW GLOBAL STATUS LIKE 'Threads\\_running'", what).await?;
         let running: u32 = rows.first().and_then(|row| field(row, 1).parse().ok()).unwrap_or(0);
         let list = self.ask("SHOW FULL PROCESSLIST", what).await?;
-        let is_ours = |row: &&TextRow| field(row, 4).starts_with("Binlog Dump") || field(row, 7).contains(MARK);
-        let ours = list.iter().filter(is_ours).count();
+        // MySQL counts the event scheduler as running while it waits.
+        let is_none = |row: &&TextRow| {
+            field(row, 4).starts_with("Binlog Dump")
+                || field(row, 7).contains(MARK)
+                || field(row, 1) == "event_scheduler"
+        };
+        let ours = list.iter().filter(is_none).count();
         let ours = u32::try_from(ours).unwrap_or(u32::MAX).saturating_add(1);
         Ok(Load { active_sessions: running.saturating_sub(ours), replica_lag: None })
     }
