@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "seeds, and what a machine lacks, are told")]
 
 mod live {
+    pub(crate) mod archive;
     pub(crate) mod harness;
     pub(crate) mod journal;
 
@@ -18,9 +19,12 @@ mod live {
     mod fence;
     mod hostile;
     mod kills;
+    mod obstacles;
     mod order;
     mod outages;
     mod positions;
+    mod reload;
+    mod samples;
     mod shapes;
     mod standby;
     mod tables;

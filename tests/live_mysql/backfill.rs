@@ -11,28 +11,29 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{Kind, World};
-use crate::journal::{Random, rebuilt};
+use crate::journal::{Random, contended_rows, rebuilt};
 
-/// Rows that are there before anything is read.
-const ROWS: u64 = 10_000;
 /// How long the backfill may take.
 const LONG: Duration = Duration::from_secs(180);
 
 /// A table, and each key's version beside it, so that it goes on behind a delete.
 async fn create(world: &World) {
+    let rows = contended_rows();
+    assert!(rows <= 1_000_000, "six digits are joined");
     world
-        .run(
+        .run(&format!(
             "create database beside;
 create table beside.versions(id int primary key, version bigint not null);
 create table digits(d int primary key);
 insert into digits values (0), (1), (2), (3), (4), (5), (6), (7), (8), (9);
-create table beside.numbers as select a.d * 1000 + b.d * 100 + c.d * 10 + e.d + 1 as n
-  from digits a, digits b, digits c, digits e;
+create table beside.numbers as
+  select a.d * 100000 + b.d * 10000 + c.d * 1000 + e.d * 100 + f.d * 10 + g.d + 1 as n
+  from digits a, digits b, digits c, digits e, digits f, digits g having n <= {rows};
 drop table digits;
 create table accounts(id int primary key, version bigint not null, note varchar(100));
 insert into beside.versions select n, 1 from beside.numbers union all select -n, 1 from beside.numbers;
-insert into accounts select n, 1, repeat('x', n % 50) from beside.numbers",
-        )
+insert into accounts select n, 1, repeat('x', n % 50) from beside.numbers"
+        ))
         .await;
 }
 
@@ -56,9 +57,11 @@ async fn write(url: String, mut random: Random, enough: CancellationToken) {
 
 /// Some changes: each bumps the versions of the keys that it touches.
 fn transaction(random: &mut Random) -> String {
+    let rows = contended_rows();
     let mut sql = "begin;".to_owned();
     for _ in 0..1 + random.below(3) {
-        let id = 1 + random.below(ROWS);
+        // Every other one of few keys: writers meet there, and chunks meet them.
+        let id = 1 + if random.below(2) == 0 { random.below(100) * (rows / 100) } else { random.below(rows) };
         let bump = "update beside.versions v set v.version = v.version + 1 where";
         let is_there = format!("exists (select 1 from accounts a where a.id = {id})");
         let is_free = format!("not exists (select 1 from accounts b where b.id = -{id})");
@@ -100,7 +103,8 @@ async fn wait_done(world: &World) {
 
 async fn under_writers_and_kills(kind: Kind) {
     let world = World::start(kind).await;
-    world.configure_more("    initial: backfill\n    backfill: { chunk_time: 1ms, rate: 4000 }\n");
+    let rate = contended_rows() / 5;
+    world.configure_more(&format!("    initial: backfill\n    backfill: {{ chunk_time: 1ms, rate: {rate} }}\n"));
     create(&world).await;
     let mut random = Random::seeded();
     let enough = CancellationToken::new();
@@ -140,4 +144,46 @@ async fn a_backfill_of_mysql_under_writers_and_kills_tells_each_row_once_and_nev
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backfill_of_mariadb_under_writers_and_kills_tells_each_row_once_and_never_of_the_past() {
     under_writers_and_kills(Kind::MariaDb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_over_a_table_without_a_key_begins_anew_where_it_was_interrupted() {
+    let world = World::start(Kind::MariaDb).await;
+    world.configure_engine("keyless: whole_row");
+    world
+        .run(
+            "create table notes(n int, note varchar(20)) engine = InnoDB;
+insert into notes select seq, 'text' from seq_1_to_20000",
+        )
+        .await;
+    let mut bridge = world.bridge();
+    let ask = async |args: &[&str]| {
+        let args: Vec<_> = ["--output", "json", "backfill"].iter().chain(args).copied().collect();
+        serde_json::from_str::<Value>(&world.finish(&args).await.stdout).unwrap_or_default()
+    };
+    let started = wait_for("a bridge that hears commands", LONG, async || {
+        bridge.must_run();
+        ask(&["start", "--tables", "shop.notes", "--rate", "500"]).await["id"].as_str().map(str::to_owned)
+    });
+    let id = started.await.unwrap_or_else(|e| panic!("{e}"));
+    let some = wait_for("some rows", LONG, async || {
+        (ask(&["show", &id]).await["backfills"][0]["rows"].as_u64() > Some(0)).then_some(())
+    });
+    some.await.unwrap_or_else(|e| panic!("{e}"));
+    ask(&["pause", &id]).await;
+    ask(&["set", &id, "--rate", "0"]).await;
+    ask(&["resume", &id]).await;
+    wait_done(&world).await;
+    bridge.stop().await;
+    let shown = ask(&["show", &id]).await;
+    let tables = shown["backfills"][0]["tables"].as_array().expect("tables").clone();
+    let states: Vec<_> = tables.iter().map(|table| table["state"].as_str().unwrap_or_default()).collect();
+    assert_eq!(states, ["interrupted", "done"], "{shown}");
+    assert_eq!(tables[1]["rows"], 20_000);
+    let events = world.events().await;
+    let keys: std::collections::BTreeSet<_> =
+        events.iter().map(|event| event.body["after"]["n"].as_u64().expect("n")).collect();
+    assert_eq!(keys.len(), 20_000);
+    let ids: std::collections::BTreeSet<_> = events.iter().map(|event| event.header("ce-id")).collect();
+    assert_eq!(ids.len(), events.len(), "an identity came twice");
 }
