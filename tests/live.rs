@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "seeds, and what a machine lacks, are told")]
 
 mod live {
+    pub(crate) mod golden;
     pub(crate) mod harness;
     pub(crate) mod journal;
 
@@ -13,6 +14,7 @@ mod live {
     mod basics;
     mod check;
     mod cluster;
+    mod debezium;
     mod dry;
     mod eighteen;
     mod fence;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Batch, Body, Cell, Change, Op, Position, Row, RowChange, Table, Transaction, Within};
+use crate::{Batch, Body, Cell, Change, Op, Position, Row, RowChange, TOMBSTONE, Table, Transaction, Within};
 
 /// Builds batches.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub struct Assembler {
     held: Option<Batch>,
     /// Whether something was appended behind the last place between transactions.
     has_unended: bool,
+    /// Whether each removal is followed by a tombstone.
+    tombstones: bool,
 }
 
 /// The transaction that is being read.
@@ -53,6 +55,12 @@ pub struct Record {
 }
 
 impl Assembler {
+    /// One that puts, where `tombstones` says so, a tombstone behind each removal.
+    #[must_use]
+    pub fn new(tombstones: bool) -> Self {
+        Self { tombstones, ..Self::default() }
+    }
+
     /// The cells of the batch that is being built; rows are appended here.
     pub fn cells(&mut self) -> &mut Vec<Cell> {
         &mut self.batch.cells
@@ -118,6 +126,7 @@ impl Assembler {
                     // Both halves share their cells: none is taken back with the first alone.
                     let all = self.batch.cells.len();
                     self.push(ordinal, 1, Body::Row(gone), all, out);
+                    self.tombstone(ordinal, gone, all, out);
                     self.push(ordinal, 2, Body::Row(come), cells, out);
                 } else {
                     let update = RowChange { before, before_is_key, after, ..change(Op::Update) };
@@ -130,9 +139,24 @@ impl Assembler {
             }
             (Some(_), None) => {
                 let delete = RowChange { before, before_is_key, ..change(Op::Delete) };
-                self.push(ordinal, 1, Body::Row(delete), cells, out);
+                if self.tombstones {
+                    // They share their cells, too.
+                    let all = self.batch.cells.len();
+                    self.push(ordinal, 1, Body::Row(delete), all, out);
+                    self.tombstone(ordinal, delete, cells, out);
+                } else {
+                    self.push(ordinal, 1, Body::Row(delete), cells, out);
+                }
             }
             (None, None) => {}
+        }
+    }
+
+    /// Appends what follows a removal, where it is asked for.
+    fn tombstone(&mut self, ordinal: u64, removal: RowChange, cells: usize, out: &mut impl Extend<Batch>) {
+        if self.tombstones {
+            let tombstone = RowChange { op: Op::Tombstone, ..removal };
+            self.push(ordinal, 1 | TOMBSTONE, Body::Row(tombstone), cells, out);
         }
     }
 

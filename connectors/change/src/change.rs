@@ -96,7 +96,8 @@ pub struct Change {
     pub ordinal: u64,
     /// Tells apart what one record of the log gave: 0 a change of the table's
     /// shape, 1 the row (or the deleted half of a key change), 2 the inserted
-    /// half; for a truncate the table's place in the statement, from 1.
+    /// half; for a truncate the table's place in the statement, from 1. A tombstone has the number of its removal and
+    /// [`TOMBSTONE`] in it.
     pub part: u32,
     /// The last captured change of its transaction.
     pub last: bool,
@@ -131,7 +132,7 @@ pub enum Body {
 }
 
 /// One row operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowChange {
     /// Index into [`Batch::tables`].
     pub table: u32,
@@ -159,7 +160,13 @@ pub enum Op {
     Delete,
     /// An existing row, read by a backfill.
     Read,
+    /// Says once more that the row of the removal before is gone; only where that is asked for.
+    Tombstone,
 }
+
+/// What the part of a tombstone has beside the number of its removal. It stands behind that and before all other parts
+/// (see [`crate::Within`]), so that these have the same numbers with tombstones and without.
+pub const TOMBSTONE: u32 = 1 << 31;
 
 /// A row: a range of [`Batch::cells`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,6 +34,7 @@ mod time;
 use std::fmt;
 use std::sync::Arc;
 
+use figvine_change::debezium::Encoding;
 use figvine_change::{ValueCodec, ValueError};
 
 pub use charset::{Charset, Charsets};
@@ -51,7 +52,7 @@ pub struct Declared {
 }
 
 /// How values are written where consumers may choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ValueOptions {
     /// BIGINT as a string, for consumers whose numbers are doubles.
     pub bigint_as_string: bool,
@@ -61,6 +62,8 @@ pub struct ValueOptions {
     pub tinyint1_as_boolean: bool,
     /// Dates with a zero in them.
     pub zero_date: ZeroDate,
+    /// Debezium's encodings instead of ours; the others do not hold then.
+    pub debezium: Option<Arc<Encoding>>,
 }
 
 /// What to write for `0000-00-00` and `2026-00-00`.

@@ -44,6 +44,7 @@ fn all_codecs() -> Vec<(String, Arc<dyn ValueCodec>)> {
             decimal_as_number: true,
             tinyint1_as_boolean: true,
             zero_date: ZeroDate::Null,
+            debezium: None,
         },
     ];
     for type_code in 0..=255 {
