@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "seeds, and what a machine lacks, are told")]
 
+#[path = "live/golden.rs"]
+mod golden;
 #[path = "live/harness.rs"]
 #[expect(dead_code, reason = "what concerns PostgreSQL is for the other live tests")]
 mod harness;
@@ -14,6 +16,7 @@ mod live_mysql {
     pub(crate) mod world;
 
     mod backfill;
+    mod debezium;
     mod kills;
     mod samples;
 }

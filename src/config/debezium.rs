@@ -69,7 +69,7 @@ impl Reader<'_> {
         let is_postgres = source.has("postgres");
         let foreign: &[&str] = match is_postgres {
             true => &["bigint.unsigned.handling.mode"],
-            false => &["hstore.handling.mode", "interval.handling.mode"],
+            false => &["hstore.handling.mode", "interval.handling.mode", "unavailable.value.placeholder"],
         };
         for name in foreign {
             if section.has(name) {

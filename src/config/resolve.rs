@@ -182,8 +182,8 @@ impl Reader<'_> {
         if events.format == Format::Debezium
             && let Some((values, topic_prefix)) = debezium
         {
-            if !section.has("postgres") {
-                let what = "'debezium' is built for postgres alone";
+            if section.has("mariadb") {
+                let what = "'debezium' is built for postgres and mysql; MariaDB's has not been compared";
                 self.complain(&section.at("format"), &section.path("format"), what);
             }
             events.topic_prefix = topic_prefix.map_or(events.topic_prefix, Into::into);

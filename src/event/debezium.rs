@@ -146,9 +146,13 @@ pub(super) fn write_message_key(prefix: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Closes the body behind the transaction's part of its block `source`.
-pub(super) fn close(op: u8, is_read: bool, times: &[u8], out: &mut Vec<u8>) {
+pub(super) fn close(op: u8, is_read: bool, row: Option<u64>, times: &[u8], out: &mut Vec<u8>) {
     // Debezium's word for rows that are read while the stream goes on.
     out.extend_from_slice(if is_read { b"\"incremental\"" } else { b"null" });
+    if let Some(row) = row {
+        out.extend_from_slice(b",\"row\":");
+        json::write_uint(row, out);
+    }
     out.extend_from_slice(b"},\"transaction\":null,\"op\":\"");
     out.push(op);
     out.extend_from_slice(b"\",");
@@ -163,7 +167,7 @@ pub(super) struct Origin {
     head: Vec<u8>,
     /// The database, of a source that has one.
     database: Box<str>,
-    is_postgres: bool,
+    pub(super) is_postgres: bool,
     /// How the content of messages is written.
     pub(super) binary: Binary,
 }
@@ -231,6 +235,20 @@ impl Origin {
                 None => out.extend_from_slice(b"null"),
             }
             out.extend_from_slice(b",\"origin_lsn\":null");
+        } else {
+            out.extend_from_slice(b"null");
+            let file = transaction.and_then(|transaction| transaction.file.as_ref());
+            write_number(b",\"server_id\":", Some(file.map_or(0, |file| file.server_id.into())), out);
+            out.extend_from_slice(b",\"gtid\":");
+            // A transaction without a GTID is called by its place, `file:offset`.
+            match transaction.map(|transaction| &*transaction.id).filter(|id| is_gtid(id)) {
+                Some(gtid) => json::write_str(gtid, out),
+                None => out.extend_from_slice(b"null"),
+            }
+            out.extend_from_slice(b",\"file\":");
+            json::write_str(file.map_or("", |file| &file.name), out);
+            write_number(b",\"pos\":", Some(file.map_or(0, |file| file.offset)), out);
+            out.extend_from_slice(b",\"thread\":null,\"query\":null");
         }
         out.extend_from_slice(b",\"snapshot\":");
     }
@@ -242,6 +260,11 @@ fn write_number(name: &[u8], number: Option<u64>, out: &mut Vec<u8>) {
         Some(number) => json::write_uint(number, out),
         None => out.extend_from_slice(b"null"),
     }
+}
+
+/// Whether it begins with a server's UUID and a colon.
+fn is_gtid(id: &str) -> bool {
+    id.split_once(':').is_some_and(|(server, _)| server.len() == 36 && server.split('-').count() == 5)
 }
 
 /// Where a place of PostgreSQL's log ends in `16/B3748`, the same as one number.

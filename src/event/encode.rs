@@ -532,7 +532,9 @@ impl Frame<'_> {
                     }
                     Shape::Debezium => {
                         let letter = event.kind.map_or(b'm', Kind::letter);
-                        debezium::close(letter, event.snapshot, &self.text.times, bytes);
+                        // A row's place among all of its transaction.
+                        let row = (!self.source.debezium.is_postgres).then_some(self.ordinal);
+                        debezium::close(letter, event.snapshot, row, &self.text.times, bytes);
                     }
                 }
             }

@@ -32,8 +32,14 @@ public class Golden {
     public static void main(String[] args) throws Exception {
         boolean isPostgres = args[0].equals("postgres");
         Path folder = Path.of(args[2]);
-        for (int at = 3; at < args.length; at++) {
-            run(isPostgres, args[1], folder, args[at]);
+        try {
+            for (int at = 3; at < args.length; at++) {
+                run(isPostgres, args[1], folder, args[at]);
+            }
+        } catch (Exception e) {
+            e.printStackTrace();
+            // The engine's threads would go on.
+            System.exit(1);
         }
     }
 

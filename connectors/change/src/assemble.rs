@@ -326,3 +326,66 @@ fn hold_back(batch: &mut Batch) -> Option<Batch> {
 fn index(at: usize) -> u32 {
     at as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::FilePlace;
+
+    fn transaction() -> Transaction {
+        let place = Some(FilePlace { name: "f".into(), offset: 1, server_id: 1 });
+        let (id, position, sequence, start) = ("1".into(), "1".into(), "1".into(), "0".into());
+        Transaction { id, position, sequence, committed_at: 0, start, end: None, origin: None, file: place }
+    }
+
+    fn table() -> Arc<Table> {
+        Arc::new(Table { schema: "s".into(), name: "t".into(), columns: Vec::new(), key: vec![0] })
+    }
+
+    /// What a delete and a change of the key give behind a place: operation, part, and the value of each row before.
+    fn told(tombstones: bool, passed: Option<Within>) -> Vec<(Op, u32, Option<Cell>)> {
+        let mut assembler = Assembler::new(tombstones);
+        let mut out = Vec::new();
+        assembler.begin(transaction(), passed);
+        for (before, after) in [(0..1, None), (1..2, Some(2..3))] {
+            let cells = assembler.cells().len();
+            let table = assembler.table(&table());
+            let mut row = |range| {
+                let first = index(assembler.cells().len());
+                assembler.cells().push(Cell::Value(range));
+                Row { first, len: 1 }
+            };
+            let (before, after) = (row(before), after.map(row));
+            let ordinal = assembler.count().expect("a transaction");
+            let record = Record { table, before: Some(before), before_is_key: false, after, cells };
+            assembler.row(ordinal, record, b"abc", &mut out);
+        }
+        assembler.commit("2".into(), &mut out);
+        assembler.finish(Bytes::from_static(b"abc"), None, None, &mut out);
+        let rows = out.iter().flat_map(|batch| batch.changes.iter().map(move |change| (batch, change)));
+        rows.map(|(batch, change)| match &change.body {
+            Body::Row(row) => (row.op, change.part, row.before.and_then(|row| batch.row(row).first().cloned())),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_tombstone_follows_each_removal_and_changes_no_other_number() {
+        let value = |at: u32| Some(Cell::Value(at..at + 1));
+        let all = [
+            (Op::Delete, 1, value(0)),
+            (Op::Tombstone, 1 | TOMBSTONE, value(0)),
+            (Op::Delete, 1, value(1)),
+            (Op::Tombstone, 1 | TOMBSTONE, value(1)),
+            (Op::Insert, 2, None),
+        ];
+        assert_eq!(told(true, None), all);
+        let without: Vec<_> = all.iter().filter(|(op, ..)| *op != Op::Tombstone).cloned().collect();
+        assert_eq!(told(false, None), without);
+        let places = [(0, 1), (0, 1 | TOMBSTONE), (1, 1), (1, 1 | TOMBSTONE)];
+        for (told_before, (ordinal, part)) in (1..).zip(places) {
+            assert_eq!(told(true, Some(Within { ordinal, part })), all[told_before..], "{ordinal}.{part}");
+        }
+    }
+}

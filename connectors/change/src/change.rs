@@ -84,6 +84,19 @@ pub struct Transaction {
     pub end: Option<Box<str>>,
     /// The replication origin, where the server names one.
     pub origin: Option<Box<str>>,
+    /// Its place in the server's files, where the log is kept in such.
+    pub file: Option<FilePlace>,
+}
+
+/// A place in a file of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePlace {
+    /// The file's name, without a folder.
+    pub name: Arc<str>,
+    /// Bytes from its beginning.
+    pub offset: u64,
+    /// The server that wrote what stands there.
+    pub server_id: u32,
 }
 
 /// One thing that happened in a transaction.

@@ -260,6 +260,7 @@ impl Normaliser {
             start: self.log.at(commit_lsn),
             end: None,
             origin: None,
+            file: None,
         };
         self.commit_lsn = commit_lsn;
         self.assembler.begin(transaction, passed);

@@ -73,6 +73,7 @@ impl Maker {
             start: format!("7412/1/0/16B370{number}").into(),
             end: Some(format!("7412/1/0/16B374{number}").into()),
             origin: None,
+            file: None,
         });
         self
     }
