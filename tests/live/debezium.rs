@@ -2,7 +2,7 @@
 
 use super::golden::How::{Json, Ours, Single};
 use super::golden::{Differs, Excepted, compare, lines, ours, section, text};
-use super::harness::{STREAM, World, events};
+use super::harness::{STREAM, World, events, wait_last};
 
 const ENGINE: &str = "postgres";
 
@@ -108,4 +108,29 @@ async fn events_are_debeziums_with_doubles_and_milliseconds() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_debeziums_with_microseconds() {
     variant("micros").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_delete_has_one_tombstone_right_behind_it_whenever_the_bridge_is_killed() {
+    const ROWS: u64 = 20_000;
+    let world = World::start().await;
+    world.configure("    format: debezium\n    debezium: { tombstones.on.delete: true }\n");
+    world.run_sql("create table t(id int primary key)").await;
+    world.drain().await;
+    // One transaction: each restart goes on inside of it.
+    let sql = format!("begin; insert into t select generate_series(1, {ROWS}); delete from t; commit");
+    world.run_sql(&sql).await;
+    for part in 1..4 {
+        let mut bridge = world.bridge();
+        wait_last(&world, &mut bridge, ROWS + ROWS / 2 * part).await;
+        bridge.kill9();
+    }
+    world.drain().await;
+    let lines = ours(&events(&world.jetstream().await, STREAM).await);
+    assert_eq!(lines.len() as u64, 3 * ROWS);
+    for (at, pair) in lines.chunks_exact(2).skip(lines.len() / 6).enumerate() {
+        assert_eq!(pair[0].value.as_ref().expect("a delete")["op"], "d", "{at}");
+        assert_eq!((&pair[1].key, &pair[1].value), (&pair[0].key, &None), "{at}");
+        assert_eq!(pair[0].key["id"], at as u64 + 1);
+    }
 }
