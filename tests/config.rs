@@ -9,6 +9,7 @@ use figvine::config::{self, At, Config, EngineConfig};
 use figvine::event::Format;
 use figvine::nats::Auth;
 use figvine::stream::OnLoss;
+use figvine_change::debezium::{Binary, Decimal, Encoding, Time};
 use figvine_mysql::config::{Config as Mysql, Flavour, ZeroDate};
 use figvine_postgres::config::{Config as Postgres, Keyless};
 use proptest::prelude::*;
@@ -357,6 +358,27 @@ fn values_come_from_variables_and_files() {
     assert_eq!(config.sources()[0].stream.replicas, 3);
     assert!(config.sources()[0].stream.adopt);
     assert_eq!(postgres(&config, 0).url.expose_secret(), "postgres://figvine:a: \"b\"@db/shop");
+}
+
+#[test]
+fn options_of_debezium_hold_for_its_format_alone() {
+    let section = "debezium: { topic.prefix: crm, decimal.handling.mode: double, time.precision.mode: connect }";
+    let text = in_source(section);
+    let config = good(&text, &[]);
+    assert!(postgres(&config, 0).values.debezium.is_none());
+    let overrides = [
+        ("FIGVINE__SOURCES__SHOP__FORMAT", "debezium"),
+        ("FIGVINE__SOURCES__SHOP__DEBEZIUM__BINARY_HANDLING_MODE", "hex"),
+    ];
+    let config = good(&text, &overrides);
+    let events = &config.sources()[0].events;
+    assert_eq!((events.format, &*events.topic_prefix), (Format::Debezium, "crm"));
+    let expected =
+        Encoding { decimal: Decimal::Double, time: Time::Connect, binary: Binary::Hex, ..Encoding::default() };
+    assert_eq!(postgres(&config, 0).values.debezium.as_deref(), Some(&expected));
+    let config = good(&(in_mysql("") + "    format: debezium\n"), &[]);
+    let expected = Encoding { time: Time::AdaptiveTimeMicroseconds, ..Encoding::default() };
+    assert_eq!(mysql(&config, 0).values.debezium.as_deref(), Some(&expected));
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod text;
 
 use std::sync::Arc;
 
-use figvine_change::debezium::{Binary, Decimal, Encoding, Hstore, Interval, Time, binary, number};
+use figvine_change::debezium::{Binary, Decimal, Encoding, Hstore, Time, binary, number};
 use figvine_change::{ValueCodec, ValueError, json};
 
 use super::array::Array;
@@ -173,7 +173,7 @@ impl Scalar {
     /// The placeholder in the place of a value. Where Debezium has none it shows null.
     fn unavailable(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let Encoding { unavailable, binary: mode, decimal, hstore, interval, .. } = &*self.encoding;
+        let Encoding { unavailable, binary: mode, decimal, hstore, .. } = &*self.encoding;
         match self.form {
             Form::Text => json::write_str(unavailable, &mut out),
             Form::Numeric(_) if *decimal == Decimal::String => json::write_str(unavailable, &mut out),
@@ -193,7 +193,6 @@ impl Scalar {
                     Hstore::Json => json::write_string(&object, &mut out),
                 }
             }
-            Form::Interval if *interval == Interval::String => json::write_str(unavailable, &mut out),
             _ => {}
         }
         if out.is_empty() {
@@ -285,6 +284,7 @@ impl Types {
 
 #[cfg(test)]
 mod tests {
+    use figvine_change::debezium::Interval;
     use proptest::prelude::*;
 
     use super::*;
