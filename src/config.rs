@@ -11,6 +11,7 @@
 //! anything that came out of a variable or a file.
 
 mod context;
+mod debezium;
 mod interpolate;
 mod keys;
 mod overrides;
@@ -211,7 +212,7 @@ impl Complaints {
 
 /// The path of `key` in the section at `path`.
 fn join(path: &str, key: &str) -> String {
-    let key = if is_showable(key) { key } else { "?" };
+    let key = if is_showable(key) || debezium::KEYS.iter().any(|k| k.name == key) { key } else { "?" };
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 

@@ -2,6 +2,7 @@
 
 mod body;
 mod cloudevents;
+mod debezium;
 mod encode;
 mod envelope;
 mod identity;
@@ -17,6 +18,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use figvine_change::Position;
+use figvine_change::debezium::Binary;
 
 use crate::checkpoint::ReadMark;
 
@@ -39,6 +41,10 @@ pub struct Settings {
     pub partitions: NonZeroU16,
     /// The attribute `ce-source`, by default `/figvine/<source>`.
     pub ce_source: String,
+    /// `source.name` in Debezium's envelope (its `topic.prefix`), by default the source's name.
+    pub topic_prefix: Box<str>,
+    /// How the content of messages is written in it.
+    pub binary: Binary,
 }
 
 /// Envelopes.
@@ -50,6 +56,8 @@ pub enum Format {
     CloudEventsStructured,
     /// The change alone.
     Plain,
+    /// Debezium's envelope.
+    Debezium,
 }
 
 /// Encoded events, in order, in one buffer: what goes to the publisher.

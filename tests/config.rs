@@ -9,6 +9,7 @@ use figvine::config::{self, At, Config, EngineConfig};
 use figvine::event::Format;
 use figvine::nats::Auth;
 use figvine::stream::OnLoss;
+use figvine_change::debezium::{Binary, Decimal, Encoding, Time};
 use figvine_mysql::config::{Config as Mysql, Flavour, ZeroDate};
 use figvine_postgres::config::{Config as Postgres, Keyless};
 use proptest::prelude::*;
@@ -254,7 +255,15 @@ fn each_mistake_has_its_message() {
         ("a word of another case", in_source("format: CloudEvents")),
         ("an unknown word", in_source("format: cloudevent")),
         ("a word that is far off", in_source("format: avro")),
-        ("a format that is not built", in_source("format: debezium")),
+        ("debezium of mariadb", in_mysql("").replace("mysql:", "mariadb:") + "    format: debezium\n"),
+        ("an option that is nearly Debezium's", in_source("debezium: { decimal.handling.mod: string }")),
+        ("an option that is not built", in_source("format: debezium\n    debezium: { schemas.enable: true }")),
+        ("a mode that is none", in_source("debezium: { binary.handling.mode: base-64 }")),
+        ("an option of another database", in_source("debezium: { bigint.unsigned.handling.mode: long }")),
+        (
+            "options of another database",
+            in_mysql("") + "    debezium: { hstore.handling.mode: map, time.precision.mode: adaptive }\n",
+        ),
         ("an unknown word of a database", in_postgres("keyless: whole-row")),
         ("a bad slot name", in_postgres("slot: Shop-1")),
         ("a long publication name", in_postgres(&format!("publication: {}", "p".repeat(64)))),
@@ -349,6 +358,27 @@ fn values_come_from_variables_and_files() {
     assert_eq!(config.sources()[0].stream.replicas, 3);
     assert!(config.sources()[0].stream.adopt);
     assert_eq!(postgres(&config, 0).url.expose_secret(), "postgres://figvine:a: \"b\"@db/shop");
+}
+
+#[test]
+fn options_of_debezium_hold_for_its_format_alone() {
+    let section = "debezium: { topic.prefix: crm, decimal.handling.mode: double, time.precision.mode: connect }";
+    let text = in_source(section);
+    let config = good(&text, &[]);
+    assert!(postgres(&config, 0).values.debezium.is_none());
+    let overrides = [
+        ("FIGVINE__SOURCES__SHOP__FORMAT", "debezium"),
+        ("FIGVINE__SOURCES__SHOP__DEBEZIUM__BINARY_HANDLING_MODE", "hex"),
+    ];
+    let config = good(&text, &overrides);
+    let events = &config.sources()[0].events;
+    assert_eq!((events.format, &*events.topic_prefix), (Format::Debezium, "crm"));
+    let expected =
+        Encoding { decimal: Decimal::Double, time: Time::Connect, binary: Binary::Hex, ..Encoding::default() };
+    assert_eq!(postgres(&config, 0).values.debezium.as_deref(), Some(&expected));
+    let config = good(&(in_mysql("") + "    format: debezium\n"), &[]);
+    let expected = Encoding { time: Time::AdaptiveTimeMicroseconds, ..Encoding::default() };
+    assert_eq!(mysql(&config, 0).values.debezium.as_deref(), Some(&expected));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod live {
     pub(crate) mod archive;
+    pub(crate) mod golden;
     pub(crate) mod harness;
     pub(crate) mod journal;
 
@@ -14,6 +15,7 @@ mod live {
     mod basics;
     mod check;
     mod cluster;
+    mod debezium;
     mod dry;
     mod eighteen;
     mod fence;

@@ -4,6 +4,8 @@
 
 #[path = "live/archive.rs"]
 mod archive;
+#[path = "live/golden.rs"]
+mod golden;
 #[path = "live/harness.rs"]
 #[expect(dead_code, reason = "what concerns PostgreSQL is for the other live tests")]
 mod harness;
@@ -16,6 +18,7 @@ mod live_mysql {
     pub(crate) mod world;
 
     mod backfill;
+    mod debezium;
     mod kills;
     mod samples;
 }

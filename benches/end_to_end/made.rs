@@ -144,6 +144,7 @@ impl MadeRows {
                     start: place(row),
                     end: Some(place(row + self.per_transaction)),
                     origin: None,
+                    file: None,
                 });
             }
             let id = data.len() as u32;

@@ -42,9 +42,6 @@ pub(super) enum Kind {
     Named(&'static [Key]),
 }
 
-/// Words of `format` that are refused with a clear word.
-pub(super) const UNBUILT_FORMATS: &[&str] = &["debezium"];
-
 const fn key(name: &'static str, kind: Kind, about: &'static str) -> Key {
     Key { name, kind, default: None, required: false, about }
 }
@@ -118,8 +115,13 @@ const SOURCE: &[Key] = &[
     )
     .required(),
     key("stream", Kind::Section(STREAM), "The JetStream stream."),
-    key("format", Kind::Word(&["cloudevents", "cloudevents-structured", "plain"]), "The envelope of events.")
-        .or("cloudevents"),
+    key(
+        "format",
+        Kind::Word(&["cloudevents", "cloudevents-structured", "plain", "debezium"]),
+        "The envelope of events.",
+    )
+    .or("cloudevents"),
+    key("debezium", Kind::Section(super::debezium::KEYS), "Options of the format debezium, by Debezium's own names."),
     key("partitions", Kind::Whole { min: 1, max: 100 }, "Number of partitions that keys are spread over.").or("16"),
     key("subject", Kind::Text, "The subject of change events, a template that begins with 'cdc.{source}.'.")
         .or("cdc.{source}.{schema}.{table}.{partition}"),

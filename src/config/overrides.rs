@@ -20,7 +20,7 @@ pub(super) fn apply(root: &mut Node, vars: &BTreeMap<String, String>, complaints
     }
 }
 
-/// Goes down one section. Names match in either case, `-` as `_`: a variable cannot hold one.
+/// Goes down one section. Names match in either case, `-` and `.` as `_`: a variable cannot hold them.
 fn put(
     section: &mut Node,
     keys: &[Key],
@@ -32,7 +32,7 @@ fn put(
 ) {
     let Some((first, rest)) = segments.split_first() else { return };
     let wanted = first.to_ascii_lowercase();
-    let Some(key) = keys.iter().find(|k| k.name.replace('-', "_") == wanted) else {
+    let Some(key) = keys.iter().find(|k| k.name.replace(['-', '.'], "_") == wanted) else {
         let place = if path.is_empty() { String::new() } else { format!(" in {path}") };
         let hint = did_you_mean(&wanted, keys.iter().map(|k| k.name));
         let shown = if is_showable(&wanted) { format!(" '{wanted}'") } else { String::new() };

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::keys::{Key, Kind, UNBUILT_FORMATS};
+use super::keys::{Key, Kind};
 use super::yaml::{Entry, Node, ScalarKind, Value};
 use super::{At, Complaints, did_you_mean, is_showable, join, size};
 
@@ -112,7 +112,10 @@ impl Reader<'_> {
 
     fn unknown(&mut self, path: &str, entry: &Entry, keys: &[Key]) {
         let name = &entry.key;
-        let shown = if is_showable(name) { format!(" '{name}'") } else { String::new() };
+        // Where keys have points, a name with points is probably meant for one.
+        let has_points = keys.iter().any(|k| k.name.contains('.'));
+        let is_shown = is_showable(name) || has_points && is_showable(&name.replace('.', ""));
+        let shown = if is_shown { format!(" '{name}'") } else { String::new() };
         let place = if path.is_empty() { String::new() } else { format!(" in {path}") };
         let mut hint = did_you_mean(name, keys.iter().map(|k| k.name));
         if hint.is_empty() {
@@ -287,11 +290,6 @@ impl Reader<'_> {
         let Some(given) = self.given(section, name, &expected) else { return "" };
         if let Some(word) = words.iter().find(|w| **w == given.text) {
             return word;
-        }
-        if name == "format" && UNBUILT_FORMATS.contains(&given.text) {
-            let what = format!("'{}' is not built into this version; expected {expected}", given.text);
-            self.complain(&given.at, &given.path, &what);
-            return "";
         }
         let hint = did_you_mean(given.text, words.iter().copied());
         self.complain(&given.at, &given.path, &format!("expected {expected}{}{hint}", given.found()));

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use figvine_change::debezium::Binary;
 use figvine_mysql::config as mysql;
 use figvine_mysql::url::ConnectUrl;
 use figvine_postgres::config::{Config as Postgres, Keyless, ValueOptions};
@@ -174,7 +176,20 @@ impl Reader<'_> {
     fn source(&mut self, name: &str, section: &Section<'_>) -> Option<Source> {
         let tables = self.tables(section);
         let stream = self.stream(name, section);
-        let events = self.events(name, section);
+        let mut events = self.events(name, section);
+        let debezium = self.debezium(section);
+        let mut encoding = None;
+        if events.format == Format::Debezium
+            && let Some((values, topic_prefix)) = debezium
+        {
+            if section.has("mariadb") {
+                let what = "'debezium' is built for postgres and mysql; MariaDB's has not been compared";
+                self.complain(&section.at("format"), &section.path("format"), what);
+            }
+            events.topic_prefix = topic_prefix.map_or(events.topic_prefix, Into::into);
+            events.binary = values.binary;
+            encoding = Some(Arc::new(values));
+        }
         let backfill = self.backfill(section);
         let seed = stream.as_ref().map(|stream| stream.name.clone()).unwrap_or_default();
         let given: Vec<_> = ENGINES.into_iter().filter(|key| section.has(key)).collect();
@@ -200,7 +215,11 @@ impl Reader<'_> {
                 }
             }
         }
-        let engine = engines.into_iter().next()?;
+        let mut engine = engines.into_iter().next()?;
+        match &mut engine {
+            EngineConfig::Postgres(config) => config.values.debezium = encoding,
+            EngineConfig::Mysql(config) => config.values.debezium = encoding,
+        }
         Some(Source { name: name.to_owned(), engine, events, stream: stream?, backfill: backfill? })
     }
 
@@ -263,6 +282,7 @@ impl Reader<'_> {
             values: ValueOptions {
                 bigint_as_string: self.word(&section, "bigint") == "string",
                 decimal_as_number: self.word(&section, "decimal") == "number",
+                debezium: None,
             },
         })
     }
@@ -309,6 +329,7 @@ impl Reader<'_> {
                     "error" => mysql::ZeroDate::Error,
                     _ => mysql::ZeroDate::Text,
                 },
+                debezium: None,
             },
         }))
     }
@@ -383,11 +404,14 @@ impl Reader<'_> {
             format: match self.word(section, "format") {
                 "cloudevents-structured" => Format::CloudEventsStructured,
                 "plain" => Format::Plain,
+                "debezium" => Format::Debezium,
                 _ => Format::CloudEvents,
             },
             subject,
             partitions: partitions.unwrap_or(NonZeroU16::MIN),
             ce_source,
+            topic_prefix: source.into(),
+            binary: Binary::default(),
         }
     }
 

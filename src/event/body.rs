@@ -27,10 +27,10 @@ pub(super) struct RowView<'a> {
     pub(super) batch: &'a Batch,
     pub(super) table: &'a TableText,
     pub(super) kind: Kind,
-    before: Option<&'a [Cell]>,
-    before_is_key: bool,
-    after: Option<&'a [Cell]>,
-    rekeyed: Option<&'a [Cell]>,
+    pub(super) before: Option<&'a [Cell]>,
+    pub(super) before_is_key: bool,
+    pub(super) after: Option<&'a [Cell]>,
+    pub(super) rekeyed: Option<&'a [Cell]>,
 }
 
 impl<'a> RowView<'a> {
@@ -54,10 +54,11 @@ impl<'a> RowView<'a> {
                 Op::Update => Kind::Update,
                 Op::Delete => Kind::Delete,
                 Op::Read => Kind::Read,
+                Op::Tombstone => Kind::Tombstone,
             },
             before: row(change.before)?,
             before_is_key: change.before_is_key,
-            after: if change.op == Op::Delete { None } else { row(change.after)? },
+            after: if matches!(change.op, Op::Delete | Op::Tombstone) { None } else { row(change.after)? },
             rekeyed: row(change.rekeyed)?,
         };
         // A table without columns has nothing but its whole row to be told apart by.
@@ -65,7 +66,7 @@ impl<'a> RowView<'a> {
             return Err(Fault::NoKey);
         }
         match (view.kind, view.before, view.after) {
-            (Kind::Delete, None, _) => Err(Fault::Malformed("a delete has no row before")),
+            (Kind::Delete | Kind::Tombstone, None, _) => Err(Fault::Malformed("a delete has no row before")),
             (Kind::Insert | Kind::Update | Kind::Read, _, None) => Err(Fault::Malformed("there is no row after")),
             _ => Ok(view),
         }
@@ -75,7 +76,7 @@ impl<'a> RowView<'a> {
     pub(super) fn write_key(&self, key: &mut Key) -> Result<(), Fault> {
         key.clear();
         let rows = match self.kind {
-            Kind::Delete => [self.before, None, None],
+            Kind::Delete | Kind::Tombstone => [self.before, None, None],
             _ => [self.after, self.before, self.rekeyed],
         };
         let Key { object, values, .. } = key;
@@ -85,7 +86,7 @@ impl<'a> RowView<'a> {
     }
 
     /// Appends a key as an object; each value comes from the first row that carries it.
-    fn write_key_object(
+    pub(super) fn write_key_object(
         &self,
         rows: [Option<&[Cell]>; 3],
         out: &mut Vec<u8>,
@@ -110,7 +111,7 @@ impl<'a> RowView<'a> {
     }
 
     /// Appends a value, or `null`.
-    fn write_cell(&self, column: usize, cell: &Cell, out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(super) fn write_cell(&self, column: usize, cell: &Cell, out: &mut Vec<u8>) -> Result<(), Fault> {
         let Cell::Value(range) = cell else {
             out.extend_from_slice(b"null");
             return Ok(());
@@ -176,12 +177,10 @@ impl<'a> RowView<'a> {
                 out.extend_from_slice(&text.name);
                 self.write_cell(column, cell, out)?;
             } else {
-                // The name stands between a comma and a colon.
-                let name = text.name.get(1..text.name.len() - 1).unwrap_or_default();
                 if not_carried > 0 {
                     unchanged.push(b',');
                 }
-                unchanged.extend_from_slice(name);
+                unchanged.extend_from_slice(text.quoted_name());
                 not_carried += 1;
             }
         }
@@ -190,7 +189,7 @@ impl<'a> RowView<'a> {
     }
 
     /// The value of a column that the row after does not carry: what was there before holds still.
-    fn carried_elsewhere(&self, column: usize, text: &ColumnText) -> Option<&'a Cell> {
+    pub(super) fn carried_elsewhere(&self, column: usize, text: &ColumnText) -> Option<&'a Cell> {
         let before = self.before.and_then(|cells| cells.get(column));
         match before {
             Some(cell @ (Cell::Value(_) | Cell::Null)) if text.is_key || !self.before_is_key => Some(cell),
@@ -205,7 +204,7 @@ impl<'a> RowView<'a> {
 }
 
 /// Makes an object of members that each begin with a comma.
-fn close_object(start: usize, out: &mut Vec<u8>) {
+pub(super) fn close_object(start: usize, out: &mut Vec<u8>) {
     match out.get_mut(start) {
         Some(first) => *first = b'{',
         None => out.push(b'{'),

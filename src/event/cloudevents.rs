@@ -2,7 +2,7 @@
 //!
 //! `Content-Type` is not set: in the NATS binding it marks structured mode.
 
-use super::envelope::{Attributes, Dress, Envelope};
+use super::envelope::{Attributes, Dress, Envelope, Shape};
 
 pub(super) const ENVELOPE: Envelope = Envelope {
     headers: b"",
@@ -17,6 +17,7 @@ pub(super) const ENVELOPE: Envelope = Envelope {
         end: b"\r\nce-datacontenttype: application/json\r\n",
         escape: write_header_value,
     }),
+    shape: Shape::Change,
     close: b"",
 };
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use figvine_change::{Batch, Body, Change, Engine, Position, Table, Transaction, ValueError, Within, json};
 
 use super::body::{Fault, RowView, write_message, write_schema_change, write_truncate};
-use super::envelope::{Attributes, Dress};
+use super::debezium::{self, Extras};
+use super::envelope::{Attributes, Dress, Shape};
 use super::identity::{Identity, Key, partition};
 use super::number::write_padded;
 use super::read::ReadPlace;
@@ -145,6 +146,8 @@ pub struct Encoder {
 pub(super) struct Scratch {
     pub(super) key: Key,
     pub(super) unchanged: Vec<u8>,
+    /// For Debezium's envelope alone.
+    pub(super) extras: Extras,
 }
 
 impl Encoder {
@@ -221,11 +224,12 @@ impl Encoder {
             batch.transaction(change).ok_or(Fault::Malformed("a change names a transaction that is not there"))?;
         if *loaded != Some(change.transaction) {
             *loaded = None;
-            self.transaction.load(self.source.envelope, transaction).map_err(Fault::Malformed)?;
+            self.transaction.load(&self.source, transaction).map_err(Fault::Malformed)?;
             self.note_transaction(transaction);
             *loaded = Some(change.transaction);
         }
         let Change { ordinal, part, .. } = *change;
+        let shape = self.source.envelope.shape;
         let behind = Behind::Change(transaction, change);
         let frame = Frame { source: &self.source, text: &self.transaction, ordinal, part, behind };
         let touched = &mut self.touched;
@@ -240,9 +244,15 @@ impl Encoder {
                 let place = self.tables.place(&self.source, batch, row.table)?;
                 let entry = self.tables.entry(place)?;
                 let view = RowView::new(batch, &entry.text, row)?;
-                let Scratch { key, unchanged } = &mut self.scratch;
+                let Scratch { key, unchanged, extras } = &mut self.scratch;
                 view.write_key(key)?;
+                if shape == Shape::Debezium {
+                    extras.load(&view)?;
+                }
                 let event = Event {
+                    kind: Some(view.kind),
+                    key: &key.object,
+                    extras,
                     event_type: entry.text.event_type(view.kind),
                     subject: key.attribute(),
                     partitionkey: key.attribute(),
@@ -254,18 +264,26 @@ impl Encoder {
                     self.max_payload,
                     out,
                     &event,
-                    |out| entry.text.subject.write(view.kind.op(), Some((key.text(), partition)), out),
-                    |out| view.write_body(key, unchanged, out),
+                    |out| entry.text.subject.write(view.kind.subject_op(), Some((key.text(), partition)), out),
+                    |out| match shape {
+                        Shape::Change => view.write_body(key, unchanged, out),
+                        Shape::Debezium if view.kind == Kind::Tombstone => Ok(0),
+                        Shape::Debezium => debezium::write_row(&view, out),
+                    },
                 )?;
                 entry.counts.add(view.kind);
                 note(entry, &|| Touch::Row(RowId::of(&entry.text.name, key.text())));
                 self.figures.unchanged_values += unchanged_values;
-                self.counted_rows += 1;
+                self.counted_rows += u64::from(view.kind != Kind::Tombstone);
             }
             Body::Truncate { table } => {
                 let place = self.tables.place(&self.source, batch, *table)?;
                 let entry = self.tables.entry(place)?;
+                self.scratch.extras.clear();
                 let event = Event {
+                    kind: Some(Kind::Truncate),
+                    key: b"",
+                    extras: &self.scratch.extras,
                     event_type: entry.text.event_type(Kind::Truncate),
                     subject: b"",
                     partitionkey: b"",
@@ -278,7 +296,10 @@ impl Encoder {
                     &event,
                     |out| entry.text.subject.write(Kind::Truncate.op(), None, out),
                     |out| {
-                        write_truncate(out);
+                        match shape {
+                            Shape::Change => write_truncate(out),
+                            Shape::Debezium => debezium::write_truncate(out),
+                        }
                         Ok(0)
                     },
                 )?;
@@ -289,8 +310,13 @@ impl Encoder {
                 let place = self.tables.place(&self.source, batch, *table)?;
                 let entry = self.tables.entry(place)?;
                 let new = &entry.text.table;
-                if let Some(old) = entry.shape.as_ref().filter(|old| !new.has_shape_of(old)) {
+                // Debezium's stream has no such events.
+                let is_told = shape == Shape::Change;
+                if let Some(old) = entry.shape.as_ref().filter(|old| is_told && !new.has_shape_of(old)) {
                     let event = Event {
+                        kind: Some(Kind::SchemaChange),
+                        key: b"",
+                        extras: &self.scratch.extras,
                         event_type: entry.text.event_type(Kind::SchemaChange),
                         subject: entry.text.name.as_bytes(),
                         partitionkey: b"",
@@ -322,7 +348,15 @@ impl Encoder {
                     bytes.ok_or(Fault::Malformed("a message lies outside the batch's data"))
                 };
                 let (prefix, content) = (bytes(prefix)?, bytes(content)?);
+                let Scratch { unchanged: message_key, extras, .. } = &mut self.scratch;
+                extras.clear();
+                if shape == Shape::Debezium {
+                    debezium::write_message_key(prefix, message_key);
+                }
                 let event = Event {
+                    kind: None,
+                    key: message_key,
+                    extras,
                     event_type: &self.source.message_type,
                     subject: prefix,
                     partitionkey: b"",
@@ -340,7 +374,12 @@ impl Encoder {
                         write_token(prefix, out);
                     },
                     |out| {
-                        write_message(prefix, content, out);
+                        match shape {
+                            Shape::Change => write_message(prefix, content, out),
+                            Shape::Debezium => {
+                                debezium::write_message(prefix, content, self.source.debezium.binary, out)
+                            }
+                        }
                         Ok(0)
                     },
                 )?;
@@ -432,6 +471,11 @@ fn behind<'a>(transaction: &'a Transaction, change: &Change) -> Option<(&'a str,
 
 /// What an event is made of beside its body.
 pub(super) struct Event<'a> {
+    /// `None` is a message.
+    pub(super) kind: Option<Kind>,
+    /// The key as a JSON object; for Debezium's envelope.
+    pub(super) key: &'a [u8],
+    pub(super) extras: &'a Extras,
     pub(super) event_type: &'a EventType,
     /// Attributes that are left out when empty, as CloudEvents wants it.
     pub(super) subject: &'a [u8],
@@ -478,10 +522,22 @@ impl Frame<'_> {
                 self.write_attributes(dress, event, bytes);
             }
             let unchanged_values = body(bytes)?;
-            bytes.extend_from_slice(event.origin);
-            bytes.extend_from_slice(&self.text.origin);
-            bytes.extend_from_slice(if event.snapshot { b"true}}" } else { b"false}}" });
-            bytes.extend_from_slice(self.source.envelope.close);
+            if event.kind != Some(Kind::Tombstone) {
+                bytes.extend_from_slice(event.origin);
+                bytes.extend_from_slice(&self.text.origin);
+                match self.source.envelope.shape {
+                    Shape::Change => {
+                        bytes.extend_from_slice(if event.snapshot { b"true}}" } else { b"false}}" });
+                        bytes.extend_from_slice(self.source.envelope.close);
+                    }
+                    Shape::Debezium => {
+                        let letter = event.kind.map_or(b'm', Kind::letter);
+                        // A row's place among all of its transaction.
+                        let row = (!self.source.debezium.is_postgres).then_some(self.ordinal);
+                        debezium::close(letter, event.snapshot, row, &self.text.times, bytes);
+                    }
+                }
+            }
             let size = bytes.len() - headers_at + HEADER_FRAME;
             if size > max_payload {
                 return Err(Fault::TooLarge { size });
@@ -511,6 +567,9 @@ impl Frame<'_> {
         out.extend_from_slice(self.source.envelope.headers);
         if let Attributes::Headers(dress) = &self.source.envelope.attributes {
             self.write_attributes(dress, event, out);
+        }
+        if self.source.envelope.shape == Shape::Debezium {
+            debezium::write_headers(event.kind, event.key, event.extras, out);
         }
         let (log, within) = match &self.behind {
             Behind::Change(transaction, change) => {

@@ -2,7 +2,7 @@
 //! in both content modes, only dressed differently.
 
 use super::Format;
-use super::{cloudevents, plain, structured};
+use super::{cloudevents, debezium, plain, structured};
 
 /// A format: which headers an event has and what stands around its body.
 pub(super) struct Envelope {
@@ -10,8 +10,19 @@ pub(super) struct Envelope {
     pub(super) headers: &'static [u8],
     /// Where the attributes of CloudEvents stand.
     pub(super) attributes: Attributes,
+    /// What the body is.
+    pub(super) shape: Shape,
     /// What closes the body, behind the change.
     pub(super) close: &'static [u8],
+}
+
+/// What the body of an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Our own.
+    Change,
+    /// Debezium's.
+    Debezium,
 }
 
 /// Where the attributes of CloudEvents stand.
@@ -45,6 +56,7 @@ impl Envelope {
             Format::CloudEvents => &cloudevents::ENVELOPE,
             Format::CloudEventsStructured => &structured::ENVELOPE,
             Format::Plain => &plain::ENVELOPE,
+            Format::Debezium => &debezium::ENVELOPE,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The change alone: no attributes, only what the bridge itself and readers of
 //! transactions need.
 
-use super::envelope::{Attributes, Envelope};
+use super::envelope::{Attributes, Envelope, Shape};
 
-pub(super) const ENVELOPE: Envelope = Envelope { headers: b"", attributes: Attributes::None, close: b"" };
+pub(super) const ENVELOPE: Envelope =
+    Envelope { headers: b"", attributes: Attributes::None, shape: Shape::Change, close: b"" };

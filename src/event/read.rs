@@ -5,7 +5,9 @@ use std::ops::Range;
 use figvine_change::{Batch, Body, Change, Position};
 
 use super::body::RowView;
-use super::encode::{Behind, EncodeError, Encoded, Encoder, Event, Frame};
+use super::debezium;
+use super::encode::{Behind, EncodeError, Encoded, Encoder, Event, Frame, Scratch};
+use super::envelope::Shape;
 use super::identity::partition;
 use super::texts::Kind;
 use super::touch::RowId;
@@ -59,7 +61,7 @@ impl Encoder {
         out: &mut Events,
     ) -> ReadOutcome {
         self.tables.begin(rows.batch);
-        self.transaction.load_read(self.source.envelope, place);
+        self.transaction.load_read(&self.source, place);
         let mut next = from;
         let mut fault = None;
         while let Some(change) = rows.batch.changes.get(next) {
@@ -91,7 +93,7 @@ impl Encoder {
         let place = self.tables.place(&self.source, rows.batch, row.table)?;
         let entry = self.tables.entry(place)?;
         let view = RowView::new(rows.batch, &entry.text, row)?;
-        let key = &mut self.scratch.key;
+        let Scratch { key, unchanged, extras } = &mut self.scratch;
         view.write_key(key)?;
         if is_stale(&RowId::of(&entry.text.name, key.text())) {
             return Ok(());
@@ -105,7 +107,14 @@ impl Encoder {
             part: 0,
             behind: Behind::Read { read, rows: number, cursor: rows.batch.bytes(cursor) },
         };
+        let shape = self.source.envelope.shape;
+        if shape == Shape::Debezium {
+            extras.load(&view)?;
+        }
         let event = Event {
+            kind: Some(Kind::Read),
+            key: &key.object,
+            extras,
             event_type: entry.text.event_type(Kind::Read),
             subject: key.attribute(),
             partitionkey: key.attribute(),
@@ -113,13 +122,15 @@ impl Encoder {
             snapshot: true,
         };
         let partition = partition(key.text(), self.source.partitions);
-        let unchanged = &mut self.scratch.unchanged;
         frame.append(
             self.max_payload,
             out,
             &event,
             |out| entry.text.subject.write(Kind::Read.op(), Some((key.text(), partition)), out),
-            |out| view.write_body(key, unchanged, out),
+            |out| match shape {
+                Shape::Change => view.write_body(key, unchanged, out),
+                Shape::Debezium => debezium::write_row(&view, out),
+            },
         )?;
         entry.counts.add(Kind::Read);
         Ok(())

@@ -2,7 +2,7 @@
 
 use figvine_change::json;
 
-use super::envelope::{Attributes, Dress, Envelope};
+use super::envelope::{Attributes, Dress, Envelope, Shape};
 
 pub(super) const ENVELOPE: Envelope = Envelope {
     headers: b"Content-Type: application/cloudevents+json\r\n",
@@ -17,6 +17,7 @@ pub(super) const ENVELOPE: Envelope = Envelope {
         end: br#"","datacontenttype":"application/json","data":"#,
         escape: write_member_value,
     }),
+    shape: Shape::Change,
     close: b"}",
 };
 

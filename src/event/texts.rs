@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use figvine_change::{Engine, Table, Transaction, json};
 
-use super::envelope::{Dress, Envelope};
+use super::debezium;
+use super::envelope::{Dress, Envelope, Shape};
 use super::number::write_timestamp;
 use super::read::ReadPlace;
 use super::subject::{TableSubject, Template};
@@ -23,6 +24,8 @@ pub(super) struct SourceText {
     ce_source: Box<str>,
     /// `"source":{"name":..` up to the database.
     origin: Vec<u8>,
+    /// The same in Debezium's envelope.
+    pub(super) debezium: debezium::Origin,
     /// Of messages: `"source":{` up to the position's opening quote.
     pub(super) message_origin: Vec<u8>,
     /// `source` and `type` of messages.
@@ -66,6 +69,10 @@ impl SourceText {
         }
         let mut message_origin = origin.clone();
         message_origin.extend_from_slice(b",\"position\":\"");
+        let debezium = debezium::Origin::new(engine, &settings.topic_prefix, settings.binary);
+        if envelope.shape == Shape::Debezium {
+            message_origin = debezium.of_table(None);
+        }
         let event_type =
             |suffix| EventType::new(format!("{}.{suffix}", settings.source), &settings.ce_source, envelope.dress());
         Ok(Self {
@@ -76,6 +83,7 @@ impl SourceText {
             template: Template::parse(&settings.subject)?,
             ce_source: settings.ce_source.as_str().into(),
             origin,
+            debezium,
             message_origin,
             message_type: event_type("message"),
             schema_changed: event_type("schema_changed"),
@@ -92,11 +100,12 @@ pub(super) enum Kind {
     Read,
     Truncate,
     SchemaChange,
+    Tombstone,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Insert, Self::Update, Self::Delete, Self::Read, Self::Truncate, Self::SchemaChange];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Insert, Self::Update, Self::Delete, Self::Read, Self::Truncate, Self::SchemaChange, Self::Tombstone];
 
     /// As bodies, subjects and metrics name it.
     pub(super) fn op(self) -> &'static str {
@@ -107,6 +116,24 @@ impl Kind {
             Self::Read => "read",
             Self::Truncate => "truncate",
             Self::SchemaChange => "schema_change",
+            Self::Tombstone => "tombstone",
+        }
+    }
+
+    /// As subjects name it: a tombstone goes where its removal went.
+    pub(super) fn subject_op(self) -> &'static str {
+        if self == Self::Tombstone { Self::Delete.op() } else { self.op() }
+    }
+
+    /// As Debezium's envelope names it.
+    pub(super) fn letter(self) -> u8 {
+        match self {
+            Self::Insert => b'c',
+            Self::Update => b'u',
+            Self::Delete | Self::Tombstone => b'd',
+            Self::Read => b'r',
+            Self::Truncate => b't',
+            Self::SchemaChange => b's',
         }
     }
 
@@ -119,6 +146,7 @@ impl Kind {
             Self::Read => "read",
             Self::Truncate => "truncated",
             Self::SchemaChange => "schema_changed",
+            Self::Tombstone => "tombstone",
         }
     }
 }
@@ -133,7 +161,7 @@ pub(super) struct TableText {
     /// `"source":{` up to the position's opening quote.
     pub(super) origin: Vec<u8>,
     /// In the order of [`Kind::ALL`].
-    types: [EventType; 6],
+    types: [EventType; 7],
 }
 
 /// What is the same for all values of a column.
@@ -142,6 +170,14 @@ pub(super) struct ColumnText {
     pub(super) name: Vec<u8>,
     /// Whether it belongs to the key.
     pub(super) is_key: bool,
+}
+
+impl ColumnText {
+    /// `"name"`
+    pub(super) fn quoted_name(&self) -> &[u8] {
+        // It stands between a comma and a colon.
+        self.name.get(1..self.name.len() - 1).unwrap_or_default()
+    }
 }
 
 impl TableText {
@@ -158,6 +194,9 @@ impl TableText {
         origin.extend_from_slice(b",\"table\":");
         json::write_str(&table.name, &mut origin);
         origin.extend_from_slice(b",\"position\":\"");
+        if source.envelope.shape == Shape::Debezium {
+            origin = source.debezium.of_table(Some(table));
+        }
         let types = Kind::ALL.map(|kind| {
             if kind == Kind::SchemaChange {
                 return source.schema_changed.clone();
@@ -176,7 +215,7 @@ impl TableText {
     }
 
     pub(super) fn event_type(&self, kind: Kind) -> &EventType {
-        let [insert, update, delete, read, truncate, schema_change] = &self.types;
+        let [insert, update, delete, read, truncate, schema_change, tombstone] = &self.types;
         match kind {
             Kind::Insert => insert,
             Kind::Update => update,
@@ -184,6 +223,7 @@ impl TableText {
             Kind::Read => read,
             Kind::Truncate => truncate,
             Kind::SchemaChange => schema_change,
+            Kind::Tombstone => tombstone,
         }
     }
 }
@@ -202,11 +242,13 @@ pub(super) struct TransactionText {
     pub(super) headers: Vec<u8>,
     /// The body's block `source` from inside the position's quotes up to the value of `snapshot`.
     pub(super) origin: Vec<u8>,
+    /// The time in the units of Debezium's envelope.
+    pub(super) times: Vec<u8>,
 }
 
 impl TransactionText {
     /// Writes it for another transaction.
-    pub(super) fn load(&mut self, envelope: &Envelope, transaction: &Transaction) -> Result<(), &'static str> {
+    pub(super) fn load(&mut self, source: &SourceText, transaction: &Transaction) -> Result<(), &'static str> {
         for log in std::iter::once(&transaction.start).chain(&transaction.end) {
             // The checkpoint header carries these as they are; see `Position::log`.
             if log.is_empty() || !log.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';') {
@@ -228,13 +270,17 @@ impl TransactionText {
         super::cloudevents::write_header_value(transaction.id.as_bytes(), &mut self.headers);
         self.headers.extend_from_slice(b"\r\nFigvine-Tx-Index: ");
 
-        self.attributes(envelope, &transaction.position, &transaction.sequence, committed_at..committed_to);
+        self.attributes(source.envelope, &transaction.position, &transaction.sequence, committed_at..committed_to);
         self.sequence.push(b'-');
+        if source.envelope.shape == Shape::Debezium {
+            debezium::write_times(transaction.committed_at, &mut self.times);
+            source.debezium.write_transaction(transaction, &self.times, &mut self.origin);
+        }
         Ok(())
     }
 
     /// Writes it for rows of a backfill: no transaction made them. They sort behind the transaction before.
-    pub(super) fn load_read(&mut self, envelope: &Envelope, place: &ReadPlace<'_>) {
+    pub(super) fn load_read(&mut self, source: &SourceText, place: &ReadPlace<'_>) {
         self.origin.clear();
         json::write_escaped(&place.position.log, &mut self.origin);
         self.origin.extend_from_slice(b"\",\"transaction\":null,\"committed_at\":\"");
@@ -242,8 +288,12 @@ impl TransactionText {
         write_timestamp(place.read_at, &mut self.origin);
         let read_to = self.origin.len();
         self.origin.extend_from_slice(b"\",\"snapshot\":");
-        self.attributes(envelope, place.task, place.sequence, read_at..read_to);
+        self.attributes(source.envelope, place.task, place.sequence, read_at..read_to);
         self.sequence.extend_from_slice(b"-r");
+        if source.envelope.shape == Shape::Debezium {
+            debezium::write_times(place.read_at, &mut self.times);
+            source.debezium.write_read(place, &self.times, &mut self.origin);
+        }
     }
 
     /// The attributes, where the envelope has them; `time` stands in the block `source`.

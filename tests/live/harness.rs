@@ -228,7 +228,11 @@ pub(crate) async fn events(context: &jetstream::Context, stream: &str) -> Vec<Ev
         for (name, values) in message.headers.iter().flat_map(|headers| headers.iter()) {
             headers.insert(name.to_string(), values.first().map(ToString::to_string).unwrap_or_default());
         }
-        let body = serde_json::from_slice(&message.payload).expect("a body of JSON");
+        // A tombstone has none.
+        let body = match message.payload.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&message.payload).expect("a body of JSON"),
+        };
         let payload = message.payload.to_vec();
         events.push(Event { sequence, subject: message.subject.to_string(), headers, body, payload });
         if sequence >= state.last_sequence {

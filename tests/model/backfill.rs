@@ -228,6 +228,7 @@ fn run(seed: u64, fault: Fault) -> Result<(), String> {
                     start: "x".into(),
                     end: None,
                     origin: None,
+                    file: None,
                 };
                 let touched = work.changes.iter().map(|(key, _)| Touched {
                     transaction: 0,

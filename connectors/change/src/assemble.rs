@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Batch, Body, Cell, Change, Op, Position, Row, RowChange, Table, Transaction, Within};
+use crate::{Batch, Body, Cell, Change, Op, Position, Row, RowChange, TOMBSTONE, Table, Transaction, Within};
 
 /// Builds batches.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub struct Assembler {
     held: Option<Batch>,
     /// Whether something was appended behind the last place between transactions.
     has_unended: bool,
+    /// Whether each removal is followed by a tombstone.
+    tombstones: bool,
 }
 
 /// The transaction that is being read.
@@ -53,6 +55,12 @@ pub struct Record {
 }
 
 impl Assembler {
+    /// One that puts, where `tombstones` says so, a tombstone behind each removal.
+    #[must_use]
+    pub fn new(tombstones: bool) -> Self {
+        Self { tombstones, ..Self::default() }
+    }
+
     /// The cells of the batch that is being built; rows are appended here.
     pub fn cells(&mut self) -> &mut Vec<Cell> {
         &mut self.batch.cells
@@ -118,6 +126,7 @@ impl Assembler {
                     // Both halves share their cells: none is taken back with the first alone.
                     let all = self.batch.cells.len();
                     self.push(ordinal, 1, Body::Row(gone), all, out);
+                    self.tombstone(ordinal, gone, all, out);
                     self.push(ordinal, 2, Body::Row(come), cells, out);
                 } else {
                     let update = RowChange { before, before_is_key, after, ..change(Op::Update) };
@@ -130,9 +139,24 @@ impl Assembler {
             }
             (Some(_), None) => {
                 let delete = RowChange { before, before_is_key, ..change(Op::Delete) };
-                self.push(ordinal, 1, Body::Row(delete), cells, out);
+                if self.tombstones {
+                    // They share their cells, too.
+                    let all = self.batch.cells.len();
+                    self.push(ordinal, 1, Body::Row(delete), all, out);
+                    self.tombstone(ordinal, delete, cells, out);
+                } else {
+                    self.push(ordinal, 1, Body::Row(delete), cells, out);
+                }
             }
             (None, None) => {}
+        }
+    }
+
+    /// Appends what follows a removal, where it is asked for.
+    fn tombstone(&mut self, ordinal: u64, removal: RowChange, cells: usize, out: &mut impl Extend<Batch>) {
+        if self.tombstones {
+            let tombstone = RowChange { op: Op::Tombstone, ..removal };
+            self.push(ordinal, 1 | TOMBSTONE, Body::Row(tombstone), cells, out);
         }
     }
 
@@ -301,4 +325,67 @@ fn hold_back(batch: &mut Batch) -> Option<Batch> {
 #[expect(clippy::cast_possible_truncation, reason = "each takes a byte of a buffer shorter than 4 GiB at least")]
 fn index(at: usize) -> u32 {
     at as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::FilePlace;
+
+    fn transaction() -> Transaction {
+        let place = Some(FilePlace { name: "f".into(), offset: 1, server_id: 1 });
+        let (id, position, sequence, start) = ("1".into(), "1".into(), "1".into(), "0".into());
+        Transaction { id, position, sequence, committed_at: 0, start, end: None, origin: None, file: place }
+    }
+
+    fn table() -> Arc<Table> {
+        Arc::new(Table { schema: "s".into(), name: "t".into(), columns: Vec::new(), key: vec![0] })
+    }
+
+    /// What a delete and a change of the key give behind a place: operation, part, and the value of each row before.
+    fn told(tombstones: bool, passed: Option<Within>) -> Vec<(Op, u32, Option<Cell>)> {
+        let mut assembler = Assembler::new(tombstones);
+        let mut out = Vec::new();
+        assembler.begin(transaction(), passed);
+        for (before, after) in [(0..1, None), (1..2, Some(2..3))] {
+            let cells = assembler.cells().len();
+            let table = assembler.table(&table());
+            let mut row = |range| {
+                let first = index(assembler.cells().len());
+                assembler.cells().push(Cell::Value(range));
+                Row { first, len: 1 }
+            };
+            let (before, after) = (row(before), after.map(row));
+            let ordinal = assembler.count().expect("a transaction");
+            let record = Record { table, before: Some(before), before_is_key: false, after, cells };
+            assembler.row(ordinal, record, b"abc", &mut out);
+        }
+        assembler.commit("2".into(), &mut out);
+        assembler.finish(Bytes::from_static(b"abc"), None, None, &mut out);
+        let rows = out.iter().flat_map(|batch| batch.changes.iter().map(move |change| (batch, change)));
+        rows.map(|(batch, change)| match &change.body {
+            Body::Row(row) => (row.op, change.part, row.before.and_then(|row| batch.row(row).first().cloned())),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_tombstone_follows_each_removal_and_changes_no_other_number() {
+        let value = |at: u32| Some(Cell::Value(at..at + 1));
+        let all = [
+            (Op::Delete, 1, value(0)),
+            (Op::Tombstone, 1 | TOMBSTONE, value(0)),
+            (Op::Delete, 1, value(1)),
+            (Op::Tombstone, 1 | TOMBSTONE, value(1)),
+            (Op::Insert, 2, None),
+        ];
+        assert_eq!(told(true, None), all);
+        let without: Vec<_> = all.iter().filter(|(op, ..)| *op != Op::Tombstone).cloned().collect();
+        assert_eq!(told(false, None), without);
+        let places = [(0, 1), (0, 1 | TOMBSTONE), (1, 1), (1, 1 | TOMBSTONE)];
+        for (told_before, (ordinal, part)) in (1..).zip(places) {
+            assert_eq!(told(true, Some(Within { ordinal, part })), all[told_before..], "{ordinal}.{part}");
+        }
+    }
 }

@@ -84,6 +84,19 @@ pub struct Transaction {
     pub end: Option<Box<str>>,
     /// The replication origin, where the server names one.
     pub origin: Option<Box<str>>,
+    /// Its place in the server's files, where the log is kept in such.
+    pub file: Option<FilePlace>,
+}
+
+/// A place in a file of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePlace {
+    /// The file's name, without a folder.
+    pub name: Arc<str>,
+    /// Bytes from its beginning.
+    pub offset: u64,
+    /// The server that wrote what stands there.
+    pub server_id: u32,
 }
 
 /// One thing that happened in a transaction.
@@ -96,7 +109,8 @@ pub struct Change {
     pub ordinal: u64,
     /// Tells apart what one record of the log gave: 0 a change of the table's
     /// shape, 1 the row (or the deleted half of a key change), 2 the inserted
-    /// half; for a truncate the table's place in the statement, from 1.
+    /// half; for a truncate the table's place in the statement, from 1. A tombstone has the number of its removal and
+    /// [`TOMBSTONE`] in it.
     pub part: u32,
     /// The last captured change of its transaction.
     pub last: bool,
@@ -131,7 +145,7 @@ pub enum Body {
 }
 
 /// One row operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowChange {
     /// Index into [`Batch::tables`].
     pub table: u32,
@@ -159,7 +173,13 @@ pub enum Op {
     Delete,
     /// An existing row, read by a backfill.
     Read,
+    /// Says once more that the row of the removal before is gone; only where that is asked for.
+    Tombstone,
 }
+
+/// What the part of a tombstone has beside the number of its removal. It stands behind that and before all other parts
+/// (see [`crate::Within`]), so that these have the same numbers with tombstones and without.
+pub const TOMBSTONE: u32 = 1 << 31;
 
 /// A row: a range of [`Batch::cells`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,7 @@ pub mod assemble;
 pub mod backfill;
 pub mod change;
 pub mod conformance;
+pub mod debezium;
 pub mod error;
 pub mod finding;
 pub mod json;
@@ -24,7 +25,7 @@ pub mod table;
 pub mod value;
 
 pub use backfill::{Chunk, ChunkReader, ChunkRequest, Cursor, Load, NoRows, ReadOrder, Sight, TableSize};
-pub use change::{Batch, Body, Change, Op, Row, RowChange, Transaction};
+pub use change::{Batch, Body, Change, FilePlace, Op, Row, RowChange, TOMBSTONE, Transaction};
 pub use error::{Consequence, SourceError, SourceErrorKind};
 pub use finding::{Finding, Severity};
 pub use position::{Position, Within};

@@ -1,6 +1,9 @@
 //! Where in a log.
 
+use std::cmp::Ordering;
 use std::fmt;
+
+use crate::TOMBSTONE;
 
 /// Where reading goes on. Minted by a connector, opaque above it: two positions
 /// are equal or not, but have no order (GTID sets have none).
@@ -17,12 +20,26 @@ pub struct Position {
 }
 
 /// A place inside a transaction: a change's ordinal and part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Within {
     /// See [`crate::Change::ordinal`].
     pub ordinal: u64,
     /// See [`crate::Change::part`].
     pub part: u32,
+}
+
+impl Ord for Within {
+    /// A tombstone stands right behind its removal.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let place = |within: &Self| (within.ordinal, within.part & !TOMBSTONE, within.part);
+        place(self).cmp(&place(other))
+    }
+}
+
+impl PartialOrd for Within {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl Position {
@@ -66,6 +83,14 @@ mod tests {
         for text in ["7/1/0/16B3748", "7/1/0/16B3748;12.1"] {
             assert_eq!(Position::parse(text).expect("valid").to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_tombstone_stands_between_its_removal_and_what_follows() {
+        let places = [(1, 0), (1, 1), (1, 1 | TOMBSTONE), (1, 2), (2, 0)];
+        let places = places.map(|(ordinal, part)| Within { ordinal, part });
+        assert!(places.is_sorted());
+        assert_ne!(places[1], places[2]);
     }
 
     #[test]

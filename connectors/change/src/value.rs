@@ -25,6 +25,11 @@ pub trait ValueCodec: Debug + Send + Sync {
     /// When the bytes are no value of the type. Whatever the bytes are, this
     /// does not panic and allocates no more than a small multiple of their length.
     fn write_json(&self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError>;
+
+    /// Appends, as JSON, what a format that must show all columns has in the place of a value that the log did not carry.
+    fn write_unavailable(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"null");
+    }
 }
 
 /// The server's bytes are no value of the column's type.

@@ -134,7 +134,7 @@ impl Connector for Mysql {
         let (mut catalogue, server) = Box::pin(self.server()).await?;
         let values = RowValues {
             keyless: self.config.keyless,
-            options: self.config.values,
+            options: self.config.values.clone(),
             charsets: charsets(&mut catalogue, &server).await?,
         };
         let user = catalogue.grants().await?.user;
@@ -219,7 +219,8 @@ impl Connector for Mysql {
         };
         let started_at = Position { within: passed.as_ref().map(|passed| passed.within), ..begun(&reading, &from) };
         tracing::info!(from = %started_at, server = %server.name(), "reading the log");
-        let tables = Tables::new(self.globs.clone(), config.keyless, &server, config.values, charsets, keys, names);
+        let tables =
+            Tables::new(self.globs.clone(), config.keyless, &server, config.values.clone(), charsets, keys, names);
         Ok(MysqlSource {
             started_at,
             engine: Engine {

@@ -17,6 +17,7 @@ mod transaction;
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use figvine_change::assemble::Assembler;
@@ -62,7 +63,7 @@ pub(crate) struct Normaliser {
     decoder: Decoder,
     on_statement: OnStatement,
     /// The file that is read.
-    file: String,
+    file: Arc<str>,
     reading: Reading,
     /// What an earlier session already passed on of the transaction that it was in.
     passed: Option<Passed>,
@@ -97,9 +98,10 @@ impl Normaliser {
         recovered: Option<Recovered>,
     ) -> Self {
         let file = match reading.place() {
-            Place::File { file, .. } => file.clone(),
-            Place::MySql(_) | Place::MariaDb(_) => String::new(),
+            Place::File { file, .. } => file.as_str().into(),
+            Place::MySql(_) | Place::MariaDb(_) => Arc::from(""),
         };
+        let tombstones = tables.options.debezium.as_ref().is_some_and(|encoding| encoding.tombstones);
         Self {
             tables,
             decoder: Decoder::new(),
@@ -107,7 +109,7 @@ impl Normaliser {
             file,
             reading,
             passed,
-            assembler: Assembler::default(),
+            assembler: Assembler::new(tombstones),
             open: None,
             expanding: Vec::new(),
             waiting: Vec::new(),
@@ -263,14 +265,14 @@ impl Normaliser {
                 }
             }
             Event::Rotate { file, position } => {
-                file.clone_into(&mut self.file);
+                self.file = file.into();
                 if self.open.is_none() {
                     self.moved_to(position);
                 }
             }
             Event::Heartbeat { file, position } => {
                 if self.open.is_none() && !file.is_empty() {
-                    file.clone_into(&mut self.file);
+                    self.file = file.into();
                     self.moved_to(position);
                     self.settle_between();
                 }

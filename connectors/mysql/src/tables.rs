@@ -228,7 +228,12 @@ impl Tables {
                 Some(shape) if shape.has_shape_of(&table) => {
                     is_told = true;
                     // Codecs may differ where shapes do not: a label was added.
-                    if map_is_plain(&map) { Arc::clone(shape) } else { Arc::new(table) }
+                    // Debezium's depend on whether a column may be null.
+                    if map_is_plain(&map) && self.options.debezium.is_none() {
+                        Arc::clone(shape)
+                    } else {
+                        Arc::new(table)
+                    }
                 }
                 _ => Arc::new(table),
             });

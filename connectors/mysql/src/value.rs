@@ -12,7 +12,7 @@
 //!   text         CHAR, TEXT, BINARY, BLOB, GEOMETRY    charset   character sets to UTF-8
 //!   json         MySQL's binary JSON                   json_text MariaDB's JSON
 //!   json_diff    partial updates of JSON               network   UUID, INET4, INET6
-//!   compressed   MariaDB's COMPRESSED columns
+//!   compressed   MariaDB's COMPRESSED columns          debezium  the same in Debezium's encodings
 //! ```
 
 #![deny(clippy::indexing_slicing)]
@@ -20,6 +20,7 @@
 mod bits;
 pub mod charset;
 mod compressed;
+mod debezium;
 mod decimal;
 mod json;
 pub mod json_diff;
@@ -34,6 +35,7 @@ mod time;
 use std::fmt;
 use std::sync::Arc;
 
+use figvine_change::debezium::Encoding;
 use figvine_change::{ValueCodec, ValueError};
 
 pub use charset::{Charset, Charsets};
@@ -51,7 +53,7 @@ pub struct Declared {
 }
 
 /// How values are written where consumers may choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ValueOptions {
     /// BIGINT as a string, for consumers whose numbers are doubles.
     pub bigint_as_string: bool,
@@ -61,6 +63,8 @@ pub struct ValueOptions {
     pub tinyint1_as_boolean: bool,
     /// Dates with a zero in them.
     pub zero_date: ZeroDate,
+    /// Debezium's encodings instead of ours; the others do not hold then.
+    pub debezium: Option<Arc<Encoding>>,
 }
 
 /// What to write for `0000-00-00` and `2026-00-00`.
@@ -134,20 +138,19 @@ pub fn codec(
     options: &ValueOptions,
 ) -> Arc<dyn ValueCodec> {
     let name = type_name(column, declared, charsets).into_boxed_str();
+    if let Some(encoding) = &options.debezium {
+        return debezium::codec(name, column, charsets, encoding);
+    }
     let declared_type = declared.map(|declared| declared.column_type.as_str()).unwrap_or_default();
     let zero = options.zero_date;
     let [low, _] = column.metadata.to_le_bytes();
-    let sign = |signed: Write, unsigned: Write| if column.unsigned { unsigned } else { signed };
     match column.type_code {
         kind::TINY if options.tinyint1_as_boolean && is_tinyint1(declared_type) => make(name, number::write_boolean),
-        kind::TINY => make(name, sign(number::write_signed::<1>, number::write_unsigned::<1>)),
-        kind::SHORT => make(name, sign(number::write_signed::<2>, number::write_unsigned::<2>)),
-        kind::INT24 => make(name, sign(number::write_signed::<3>, number::write_unsigned::<3>)),
-        kind::LONG => make(name, sign(number::write_signed::<4>, number::write_unsigned::<4>)),
-        kind::LONGLONG if options.bigint_as_string => {
-            make(name, sign(number::write_bigint_string, number::write_bigint_unsigned_string))
+        kind::LONGLONG if options.bigint_as_string && column.unsigned => {
+            make(name, number::write_bigint_unsigned_string)
         }
-        kind::LONGLONG => make(name, sign(number::write_signed::<8>, number::write_unsigned::<8>)),
+        kind::LONGLONG if options.bigint_as_string => make(name, number::write_bigint_string),
+        kind::TINY | kind::SHORT | kind::INT24 | kind::LONG | kind::LONGLONG => make(name, whole(column)),
         kind::YEAR => make(name, number::write_year),
         kind::FLOAT => make(name, number::write_float),
         kind::DOUBLE => make(name, number::write_double),
@@ -213,6 +216,22 @@ pub fn codec(
             make(name, move |raw, out| compressed::expand(raw, max, |raw| write.write(raw, out)))
         }
         _ => make(name, |_, _| Err("is of a type that is not known here")),
+    }
+}
+
+/// The writer of a column of whole numbers.
+fn whole(column: &ColumnMap) -> Write {
+    match (column.type_code, column.unsigned) {
+        (kind::TINY, false) => number::write_signed::<1>,
+        (kind::TINY, true) => number::write_unsigned::<1>,
+        (kind::SHORT, false) => number::write_signed::<2>,
+        (kind::SHORT, true) => number::write_unsigned::<2>,
+        (kind::INT24, false) => number::write_signed::<3>,
+        (kind::INT24, true) => number::write_unsigned::<3>,
+        (kind::LONG, false) => number::write_signed::<4>,
+        (kind::LONG, true) => number::write_unsigned::<4>,
+        (_, false) => number::write_signed::<8>,
+        (_, true) => number::write_unsigned::<8>,
     }
 }
 

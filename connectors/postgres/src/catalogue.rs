@@ -244,6 +244,7 @@ impl Catalogue {
                         element: 0,
                         delimiter: b',',
                         base: 0,
+                        base_modifier: -1,
                         attributes: Vec::new(),
                     });
                 }
@@ -282,7 +283,7 @@ impl Catalogue {
     async fn types(&self, oids: &[Oid]) -> Result<Vec<TypeRow>, SourceError> {
         let query = "
             select t.oid, n.nspname::text, t.typname::text, t.typtype, t.typcategory,
-                   case when t.typcategory = 'A' then t.typelem else 0 end, t.typdelim, t.typbasetype,
+                   case when t.typcategory = 'A' then t.typelem else 0 end, t.typdelim, t.typbasetype, t.typtypmod,
                    array(select a.attname::text from pg_attribute a
                          where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped order by a.attnum),
                    array(select a.atttypid from pg_attribute a
@@ -290,8 +291,8 @@ impl Catalogue {
             from pg_type t join pg_namespace n on n.oid = t.typnamespace where t.oid = any ($1)";
         let rows = self.client.query(query, &[&oids]).await.map_err(|e| of_query(e, "asking for types"))?;
         let rows = rows.iter().map(|row| {
-            let names: Vec<String> = row.get(8);
-            let types: Vec<Oid> = row.get(9);
+            let names: Vec<String> = row.get(9);
+            let types: Vec<Oid> = row.get(10);
             TypeRow {
                 oid: row.get::<_, Oid>(0),
                 schema: row.get(1),
@@ -301,6 +302,7 @@ impl Catalogue {
                 element: row.get::<_, Oid>(5),
                 delimiter: row.get::<_, i8>(6).unsigned_abs(),
                 base: row.get::<_, Oid>(7),
+                base_modifier: row.get(8),
                 attributes: names.into_iter().zip(types).collect(),
             }
         });

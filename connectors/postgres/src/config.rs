@@ -1,7 +1,9 @@
 //! What the connector is told. The file of the user is not known here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use figvine_change::debezium::Encoding;
 use secrecy::SecretString;
 
 /// One PostgreSQL source.
@@ -53,12 +55,14 @@ pub enum Keyless {
 }
 
 /// How values are written where consumers may choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ValueOptions {
     /// int8 as a string, for consumers whose numbers are doubles.
     pub bigint_as_string: bool,
     /// numeric as a JSON number, all digits, for consumers who read such.
     pub decimal_as_number: bool,
+    /// Debezium's encodings instead of ours; the others do not hold then.
+    pub debezium: Option<Arc<Encoding>>,
 }
 
 #[cfg(test)]

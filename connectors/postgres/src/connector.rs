@@ -218,8 +218,19 @@ impl Connector for Postgres {
                 database: self.url.database.as_str().into(),
             },
             replication: Replication::run(session, place.log, durable, status_every),
-            normaliser: Normaliser::new(place.log, tables, self.messages.clone(), place.from, within),
-            facts: Facts { types: Types::new(config.values), type_names: HashMap::new(), primary_keys: HashMap::new() },
+            normaliser: Normaliser::new(
+                place.log,
+                tables,
+                self.messages.clone(),
+                place.from,
+                within,
+                config.values.debezium.as_ref().is_some_and(|encoding| encoding.tombstones),
+            ),
+            facts: Facts {
+                types: Types::new(&config.values),
+                type_names: HashMap::new(),
+                primary_keys: HashMap::new(),
+            },
             catalogue: Questions {
                 url: self.url.clone(),
                 application: self.application.clone(),

@@ -55,14 +55,21 @@ pub(crate) enum Progress {
 
 impl Normaliser {
     /// For a session that starts at `from`.
-    pub(crate) fn new(log: LogId, tables: Tables, messages: Globs, from: Lsn, within: Option<Within>) -> Self {
+    pub(crate) fn new(
+        log: LogId,
+        tables: Tables,
+        messages: Globs,
+        from: Lsn,
+        within: Option<Within>,
+        tombstones: bool,
+    ) -> Self {
         Self {
             log,
             tables,
             messages,
             passed: within.map(|within| (from, within)),
             reached: from,
-            assembler: Assembler::default(),
+            assembler: Assembler::new(tombstones),
             commit_lsn: Lsn(0),
             end: None,
             written_at: None,
@@ -253,6 +260,7 @@ impl Normaliser {
             start: self.log.at(commit_lsn),
             end: None,
             origin: None,
+            file: None,
         };
         self.commit_lsn = commit_lsn;
         self.assembler.begin(transaction, passed);

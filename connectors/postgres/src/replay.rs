@@ -30,9 +30,9 @@ impl Replay {
         let (log, lsn) = LogId::parse(from).unwrap_or((LogId { system: 0, timeline: 0 }, crate::lsn::Lsn(0)));
         let tables = Tables::new(Globs::of_tables(tables)?, Keyless::WholeRow);
         Ok(Self {
-            normaliser: Normaliser::new(log, tables, Globs::of_names(messages)?, lsn, from.within),
+            normaliser: Normaliser::new(log, tables, Globs::of_names(messages)?, lsn, from.within, false),
             facts: Facts {
-                types: Types::new(ValueOptions::default()),
+                types: Types::new(&ValueOptions::default()),
                 type_names: Default::default(),
                 primary_keys: Default::default(),
             },
@@ -61,6 +61,7 @@ impl Replay {
             element: 0,
             delimiter: b',',
             base: 0,
+            base_modifier: -1,
             attributes: Vec::new(),
         };
         self.facts.types.add(wanted.types.iter().map(text).collect());

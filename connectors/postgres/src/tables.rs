@@ -129,7 +129,7 @@ impl Tables {
         let Some(Known::Captured(table)) = self.known.get_mut(&oid) else { return };
         let mut renewed = Table::clone(table);
         for (column, oid) in renewed.columns.iter_mut().zip(&composed.columns) {
-            column.codec = facts.types.column_codec(*oid);
+            column.codec = facts.types.column_codec(*oid, -1);
         }
         composed.types = types;
         *table = Arc::new(renewed);
@@ -151,7 +151,7 @@ impl Tables {
                 .get(&(column.type_oid, column.modifier))
                 .cloned()
                 .unwrap_or_else(|| "text".into()),
-            codec: facts.types.column_codec(column.type_oid),
+            codec: facts.types.column_codec(column.type_oid, column.modifier),
         });
         let mut table =
             Table { schema: schema.into(), name: relation.name.into(), columns: columns.collect(), key: Vec::new() };

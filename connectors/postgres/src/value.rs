@@ -15,6 +15,7 @@
 //!   time       date, time, timestamp, interval
 //!   json       json, jsonb
 //!   array composite hstore    values made of values
+//!   debezium   the same values in Debezium's encodings
 //! ```
 //!
 //! What JSON cannot hold is not kept: the lower bounds of an array
@@ -26,6 +27,7 @@
 mod array;
 mod builtin;
 mod composite;
+mod debezium;
 mod hstore;
 mod json;
 mod number;
@@ -37,6 +39,7 @@ mod time;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use figvine_change::debezium::Encoding;
 use figvine_change::{ValueCodec, ValueError};
 
 use crate::config::ValueOptions;
@@ -64,6 +67,8 @@ pub struct TypeRow {
     pub delimiter: u8,
     /// `typbasetype` of a domain, else 0.
     pub base: u32,
+    /// `typtypmod` of a domain, else -1.
+    pub base_modifier: i32,
     /// The attributes of a composite type, in order, without dropped ones: names and type oids.
     pub attributes: Vec<(String, u32)>,
 }
@@ -96,6 +101,7 @@ pub struct Types {
     rows: HashMap<u32, TypeRow>,
     codecs: HashMap<u32, Built>,
     unknown: Arc<dyn ValueCodec>,
+    debezium: Option<Arc<Encoding>>,
 }
 
 /// A codec and the number of codecs nested in it.
@@ -108,7 +114,7 @@ struct Built {
 impl Types {
     /// The built-in types.
     #[must_use]
-    pub fn new(options: ValueOptions) -> Self {
+    pub fn new(options: &ValueOptions) -> Self {
         let mut codecs = HashMap::new();
         for (oid, array_oid, name, write) in builtin::types(options) {
             let codec = Scalar::shared(name, write);
@@ -116,7 +122,12 @@ impl Types {
             codecs.insert(oid, Built { codec, height: 0 });
             codecs.insert(array_oid, Built { codec: array, height: 1 });
         }
-        Self { rows: HashMap::new(), codecs, unknown: Scalar::shared("unknown", text::write_text) }
+        Self {
+            rows: HashMap::new(),
+            codecs,
+            unknown: Scalar::shared("unknown", text::write_text),
+            debezium: options.debezium.clone(),
+        }
     }
 
     /// Whether the type is built in or was added.
@@ -174,6 +185,10 @@ impl Types {
     #[must_use]
     pub fn composites(&self, oid: u32) -> Vec<u32> {
         let mut found = Vec::new();
+        if self.debezium.is_some() {
+            // It shows the text of those.
+            return found;
+        }
         let mut seen = HashSet::from([oid]);
         let mut open = vec![oid];
         while let Some(oid) = open.pop() {
@@ -187,10 +202,13 @@ impl Types {
         found
     }
 
-    /// The codec of a column of the type. Where the type is made of composite types, a value that was written
+    /// The codec of a column of the type with its modifier (`atttypmod`). Where the type is made of composite types, a value that was written
     /// when they had other attributes is shown as its text.
     #[must_use]
-    pub fn column_codec(&self, oid: u32) -> Arc<dyn ValueCodec> {
+    pub fn column_codec(&self, oid: u32, modifier: i32) -> Arc<dyn ValueCodec> {
+        if let Some(encoding) = &self.debezium {
+            return debezium::codec(self, encoding, oid, modifier);
+        }
         let codec = self.codec(oid);
         if self.composites(oid).is_empty() { codec } else { Arc::new(OrText(codec)) }
     }
@@ -336,6 +354,7 @@ mod tests {
             element: 0,
             delimiter: b',',
             base: 0,
+            base_modifier: -1,
             attributes: Vec::new(),
         }
     }
@@ -348,7 +367,7 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_shown_as_its_text() {
-        let types = Types::new(ValueOptions::default());
+        let types = Types::new(&ValueOptions::default());
         assert!(!types.known(70_000));
         assert_eq!(types.missing(70_000), [70_000]);
         assert_eq!(json(&types, 70_000, "POINT(1 \"2\")"), r#""POINT(1 \"2\")""#);
@@ -356,7 +375,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_until_nothing_is() {
-        let mut types = Types::new(ValueOptions::default());
+        let mut types = Types::new(&ValueOptions::default());
         types.add(vec![TypeRow {
             attributes: vec![("a".into(), 23), ("b".into(), 70_001)],
             ..row(70_000, "pair", 'c')
@@ -371,7 +390,7 @@ mod tests {
 
     #[test]
     fn rows_may_come_in_any_order() {
-        let mut types = Types::new(ValueOptions::default());
+        let mut types = Types::new(&ValueOptions::default());
         types.add(vec![
             TypeRow { base: 70_001, ..row(70_000, "d2", 'd') },
             TypeRow { base: 16, ..row(70_001, "d1", 'd') },
@@ -382,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_replaced_or_forgotten_type_renews_what_is_made_of_it() {
-        let mut types = Types::new(ValueOptions::default());
+        let mut types = Types::new(&ValueOptions::default());
         types.add(vec![
             TypeRow { element: 70_001, ..row(70_000, "_pair", 'b') },
             TypeRow { attributes: vec![("a".into(), 23)], ..row(70_001, "pair", 'c') },
@@ -397,7 +416,7 @@ mod tests {
 
     #[test]
     fn built_in_types_stay_whatever_the_catalogue_says() {
-        let mut types = Types::new(ValueOptions::default());
+        let mut types = Types::new(&ValueOptions::default());
         types.add(vec![TypeRow { base: 25, ..row(23, "int4", 'd') }]);
         types.forget(23);
         assert!(types.known(23) && types.missing(23).is_empty());
@@ -406,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_circle_of_types_and_a_very_deep_type_are_shown_as_text() {
-        let mut types = Types::new(ValueOptions::default());
+        let mut types = Types::new(&ValueOptions::default());
         types.add(vec![
             TypeRow { base: 70_001, ..row(70_000, "a", 'd') },
             TypeRow { attributes: vec![("a".into(), 70_000)], ..row(70_001, "b", 'c') },
@@ -425,7 +444,7 @@ mod tests {
 
     #[test]
     fn types_of_extensions_are_known_by_name_in_any_schema() {
-        let mut types = Types::new(ValueOptions::default());
+        let mut types = Types::new(&ValueOptions::default());
         types.add(vec![
             row(70_000, "hstore", 'b'),
             row(70_001, "vector", 'b'),
@@ -448,7 +467,7 @@ mod tests {
 
     #[test]
     fn an_array_takes_the_delimiter_of_its_elements() {
-        let mut types = Types::new(ValueOptions::default());
+        let mut types = Types::new(&ValueOptions::default());
         types.add(vec![
             TypeRow { delimiter: b';', base: 603, ..row(70_000, "area", 'd') },
             TypeRow { element: 70_000, ..row(70_001, "_area", 'b') },
@@ -458,7 +477,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_type_and_not_the_value() {
-        let mut types = Types::new(ValueOptions::default());
+        let mut types = Types::new(&ValueOptions::default());
         types.add(vec![TypeRow { attributes: vec![("a".into(), 23)], ..row(70_000, "pair", 'c') }]);
         let error = types.codec(70_000).write_json(b"(1,2)", &mut Vec::new()).expect_err("too many");
         assert_eq!(error.to_string(), "not a value of type public.pair: wrong number of attributes");

@@ -61,6 +61,9 @@ impl<'a> Change<'a> {
 
         let op = member(&body, "op").and_then(string)?;
         let origin = members(member(&body, "source")?)?;
+        if member(&origin, "connector").is_some() {
+            return Self::of_debezium(headers, body, &op, &origin);
+        }
         let key = member(&body, "key").unwrap_or("null");
         let name = text(&origin, "name").unwrap_or_default();
         let table = match (text(&origin, "schema"), text(&origin, "table")) {
@@ -84,6 +87,63 @@ impl<'a> Change<'a> {
             table,
             op,
             rest: body,
+        })
+    }
+
+    /// Reads Debezium's envelope, whose key is a header.
+    fn of_debezium(
+        headers: Option<&HeaderMap>,
+        body: Vec<Member<'a>>,
+        op: &str,
+        origin: &[Member<'a>],
+    ) -> Option<Self> {
+        let header = |name: &str| headers.and_then(|headers| headers.get(name)).map_or("null", |value| value.as_str());
+        let text = |name: &str| member(origin, name).and_then(string).map(Cow::into_owned);
+        let op = match op {
+            "c" => "insert",
+            "u" => "update",
+            "d" => "delete",
+            "r" => "read",
+            "t" => "truncate",
+            "m" => "message",
+            _ => return None,
+        };
+        let row = |name| member(&body, name).and_then(members).unwrap_or_default();
+        let owned = |text: &str| string(text).map(|text| Cow::Owned(text.into_owned()));
+        let key = header("Figvine-Key");
+        let other = ["__debezium.newkey", "__debezium.oldkey"].map(header).into_iter().find(|key| *key != "null");
+        let name = text("name").unwrap_or_default();
+        // MySQL has no schemas below its databases. A message is of no table.
+        let schema = text("schema").or_else(|| text("db")).unwrap_or_default();
+        let table = text("table").filter(|table| !table.is_empty()).map(|table| format!("{schema}.{table}"));
+        let table = table.unwrap_or_default();
+        let micros = member(origin, "ts_us").and_then(|micros| micros.parse().ok());
+        let committed_at = micros.and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
+        let message = member(&body, "message").and_then(members).unwrap_or_default();
+        let transaction = text("gtid").or_else(|| member(origin, "txId").map(str::to_owned));
+        Some(Self {
+            event_type: event_type(&name, &table, op),
+            id: String::new(),
+            key: key_text(key),
+            transaction: transaction.filter(|transaction| transaction != "null").unwrap_or_default(),
+            committed_at: committed_at.map(|at| format!("{at:.6}")).unwrap_or_default(),
+            key_columns: members(key)
+                .unwrap_or_default()
+                .iter()
+                .map(|(name, _)| Cow::Owned(name.to_string()))
+                .collect(),
+            before: row("before"),
+            after: row("after"),
+            unchanged: elements(header("Figvine-Unchanged"))
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(owned)
+                .collect(),
+            rekeyed: other.map(key_text),
+            source: name,
+            table,
+            op: op.into(),
+            rest: message,
         })
     }
 
@@ -204,6 +264,21 @@ mod tests {
         assert_eq!(members[1], ("b\"".into(), r#""x,}\\\"""#));
         assert_eq!(elements(members[2].1), Some(vec!["1", r#"{"d":[]}"#]));
         assert_eq!(super::members(members[3].1), Some(vec![]));
+    }
+
+    #[test]
+    fn debeziums_envelope_tells_the_same() {
+        let mut headers = HeaderMap::new();
+        headers.insert("Figvine-Key", r#"{"id":"50%25"}"#);
+        headers.insert("Figvine-Unchanged", r#"["note"]"#);
+        let body = br#"{"before":null,"after":{"id":"50%25","note":null},"source":{"connector":"mysql","name":"shop","db":"crm",
+            "table":"orders","ts_us":1795893304341740,"gtid":null},"op":"u"}"#;
+        let change = Change::of(Some(&headers), body).expect("a change");
+        assert_eq!((&*change.op, &*change.key, &*change.table), ("update", "50%25", "crm.orders"));
+        assert_eq!((&*change.event_type, &*change.transaction), ("shop.crm.orders.updated", ""));
+        assert_eq!(change.committed_at, "2026-11-28T19:15:04.341740Z");
+        assert_eq!((change.is_key("id"), change.unchanged), (true, vec![Cow::Borrowed("note")]));
+        assert_eq!(change.after, [("id".into(), r#""50%25""#), ("note".into(), "null")]);
     }
 
     #[test]

@@ -3,6 +3,7 @@ use std::num::NonZeroU16;
 use std::ops::Range;
 
 use bytes::Bytes;
+use figvine_change::debezium::Binary;
 use figvine_change::{Cell, Column, Op, Row, RowChange, ValueCodec};
 use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
@@ -72,6 +73,7 @@ impl Maker {
             start: format!("7412/1/0/16B370{number}").into(),
             end: Some(format!("7412/1/0/16B374{number}").into()),
             origin: None,
+            file: None,
         });
         self
     }
@@ -153,6 +155,8 @@ fn settings(format: Format) -> Settings {
         format,
         subject: "cdc.{source}.{schema}.{table}.{partition}".into(),
         partitions: NonZeroU16::new(16).unwrap(),
+        topic_prefix: "shop".into(),
+        binary: Binary::Bytes,
         ce_source: "/figvine/shop".into(),
     }
 }

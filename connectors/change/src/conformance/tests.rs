@@ -185,6 +185,7 @@ impl Reading {
                 start: at(number).log,
                 end: last.then(|| at(number + 1).log),
                 origin: None,
+                file: None,
             }],
             tables: vec![Arc::new(table)],
             cells: vec![if self.fault == Fault::WritesNull { Cell::Null } else { Cell::Value(0..1) }],

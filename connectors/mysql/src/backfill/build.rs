@@ -39,6 +39,7 @@ impl Builder {
             start: Box::default(),
             end: None,
             origin: None,
+            file: None,
         };
         let batch =
             Batch { transactions: vec![transaction], tables: vec![Arc::clone(&shape.table)], ..Batch::default() };

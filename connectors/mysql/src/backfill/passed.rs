@@ -86,6 +86,7 @@ mod tests {
             start: Box::default(),
             end: None,
             origin: None,
+            file: None,
         };
         Batch {
             end: end.map(Position::between),

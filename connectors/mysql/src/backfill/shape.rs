@@ -207,6 +207,9 @@ impl ReadColumn {
                 metadata,
                 unsigned: declared.contains("unsigned"),
                 name: Some(fact.name.as_str().into()),
+                nullable: fact.is_nullable,
+                // Other kinds look alike to all codecs.
+                geometry_type: (word == "point").then_some(1),
                 ..ColumnMap::default()
             },
             form,

@@ -1,9 +1,10 @@
 //! Where a transaction begins and ends, and the place to go on from.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
-use figvine_change::{Batch, Position, Transaction};
+use figvine_change::{Batch, FilePlace, Position, Transaction};
 
 use super::error::misplaced;
 use super::{NormaliseError, Normaliser};
@@ -88,6 +89,11 @@ impl Normaliser {
                 start: start.into(),
                 end: None,
                 origin: None,
+                file: Some(FilePlace {
+                    name: Arc::clone(&self.file),
+                    offset: self.offset(header),
+                    server_id: header.server_id,
+                }),
             },
             passed,
         );

@@ -44,7 +44,9 @@ fn all_codecs() -> Vec<(String, Arc<dyn ValueCodec>)> {
             decimal_as_number: true,
             tinyint1_as_boolean: true,
             zero_date: ZeroDate::Null,
+            debezium: None,
         },
+        ValueOptions { debezium: Some(Arc::default()), ..ValueOptions::default() },
     ];
     for type_code in 0..=255 {
         let has_charset = matches!(type_code, 15 | 140 | 141 | 247..=254);

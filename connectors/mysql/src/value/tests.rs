@@ -78,6 +78,7 @@ fn options_change_what_they_name_and_nothing_else() {
         decimal_as_number: true,
         tinyint1_as_boolean: true,
         zero_date: ZeroDate::Null,
+        debezium: None,
     };
     let bigint = ColumnMap { unsigned: true, ..column(kind::LONGLONG) };
     assert_eq!(shown(&bigint, None, &plain, &[0xff; 8]), "18446744073709551615");

@@ -40,7 +40,7 @@ pub(super) fn write_binary(raw: &[u8], len: usize, out: &mut Vec<u8>) -> Outcome
 }
 
 /// The longest BINARY; MariaDB's UUID and INET types are such too.
-const MAX_BINARY: usize = 255;
+pub(super) const MAX_BINARY: usize = 255;
 
 /// Hands on the value with zeros behind it up to its length.
 pub(super) fn padded<const MAX: usize>(raw: &[u8], len: usize, write: impl FnOnce(&[u8]) -> Outcome) -> Outcome {

@@ -12,10 +12,10 @@ const ZERO: &str = "is a zero or partial date, which zero_date does not allow";
 
 /// Year, month, day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Date {
-    year: u32,
-    month: u32,
-    day: u32,
+pub(super) struct Date {
+    pub(super) year: u32,
+    pub(super) month: u32,
+    pub(super) day: u32,
 }
 
 impl Date {
@@ -55,11 +55,11 @@ impl Date {
 
 /// Hours, minutes, seconds and a fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Clock {
-    hours: u32,
-    minutes: u32,
-    seconds: u32,
-    micros: u32,
+pub(super) struct Clock {
+    pub(super) hours: u32,
+    pub(super) minutes: u32,
+    pub(super) seconds: u32,
+    pub(super) micros: u32,
 }
 
 impl Clock {
@@ -139,9 +139,13 @@ fn replaced(date: Date, zero: ZeroDate, out: &mut Vec<u8>) -> Result<bool, &'sta
 }
 
 /// DATE: `year << 9 | month << 5 | day`, three bytes.
-pub(super) fn write_date(raw: &[u8], zero: ZeroDate, out: &mut Vec<u8>) -> Outcome {
+pub(super) fn read_date(raw: &[u8]) -> Result<Date, &'static str> {
     let packed = little::<3>(raw)?;
-    let date = Date::checked(packed >> 9, packed >> 5 & 15, packed & 31)?;
+    Date::checked(packed >> 9, packed >> 5 & 15, packed & 31)
+}
+
+pub(super) fn write_date(raw: &[u8], zero: ZeroDate, out: &mut Vec<u8>) -> Outcome {
+    let date = read_date(raw)?;
     if replaced(date, zero, out)? {
         return Ok(());
     }
@@ -171,64 +175,89 @@ fn unpack(packed: u64, micros: u64) -> Result<(Date, Clock), &'static str> {
 }
 
 /// DATETIME, since 5.6.4: five bytes with the top bit set, and the fraction.
-pub(super) fn write_datetime(raw: &[u8], digits: u8, zero: ZeroDate, out: &mut Vec<u8>) -> Outcome {
+pub(super) fn read_datetime(raw: &[u8], digits: u8) -> Result<(Date, Clock), &'static str> {
     let (number, bits) = big_with_fraction(raw, 5, digits)?;
     let whole = (number >> bits).checked_sub(0x80_0000_0000).ok_or(FIELD)?;
-    let (date, clock) = unpack(whole, micros(number & ((1 << bits) - 1), bits))?;
+    unpack(whole, micros(number & ((1 << bits) - 1), bits))
+}
+
+pub(super) fn write_datetime(raw: &[u8], digits: u8, zero: ZeroDate, out: &mut Vec<u8>) -> Outcome {
+    let (date, clock) = read_datetime(raw, digits)?;
     write_moment(date, clock, digits, b"\"", zero, out)
 }
 
 /// DATETIME before: the decimal number YYYYMMDDhhmmss in eight bytes.
-pub(super) fn write_datetime_old(raw: &[u8], zero: ZeroDate, out: &mut Vec<u8>) -> Outcome {
+pub(super) fn read_datetime_old(raw: &[u8]) -> Result<(Date, Clock), &'static str> {
     let number = little::<8>(raw)?;
     let (day, time) = (number / 1_000_000, number % 1_000_000);
     let date = Date::checked(day / 10_000, day / 100 % 100, day % 100)?;
-    let clock = Clock::checked(time / 10_000, time / 100 % 100, time % 100, 23, 0)?;
+    Ok((date, Clock::checked(time / 10_000, time / 100 % 100, time % 100, 23, 0)?))
+}
+
+pub(super) fn write_datetime_old(raw: &[u8], zero: ZeroDate, out: &mut Vec<u8>) -> Outcome {
+    let (date, clock) = read_datetime_old(raw)?;
     write_moment(date, clock, 0, b"\"", zero, out)
 }
 
 /// TIMESTAMP, since 5.6.4: four bytes, seconds since 1970 in UTC, and the fraction.
 ///
 /// MariaDB since 11.5 uses all 32 bits (to 2106), MySQL never the top one.
-pub(super) fn write_timestamp(raw: &[u8], digits: u8, zero: ZeroDate, out: &mut Vec<u8>) -> Outcome {
+pub(super) fn read_timestamp(raw: &[u8], digits: u8) -> Result<(Date, Clock), &'static str> {
     let (number, bits) = big_with_fraction(raw, 4, digits)?;
-    write_seconds(number >> bits, micros(number & ((1 << bits) - 1), bits), digits, zero, out)
+    of_seconds(number >> bits, micros(number & ((1 << bits) - 1), bits))
+}
+
+pub(super) fn write_timestamp(raw: &[u8], digits: u8, zero: ZeroDate, out: &mut Vec<u8>) -> Outcome {
+    let (date, clock) = read_timestamp(raw, digits)?;
+    write_moment(date, clock, digits, b"Z\"", zero, out)
 }
 
 /// TIMESTAMP before: the seconds, little-endian.
-pub(super) fn write_timestamp_old(raw: &[u8], zero: ZeroDate, out: &mut Vec<u8>) -> Outcome {
-    write_seconds(little::<4>(raw)?, 0, 0, zero, out)
+pub(super) fn read_timestamp_old(raw: &[u8]) -> Result<(Date, Clock), &'static str> {
+    of_seconds(little::<4>(raw)?, 0)
 }
 
-fn write_seconds(seconds: u64, micros: u64, digits: u8, zero: ZeroDate, out: &mut Vec<u8>) -> Outcome {
+pub(super) fn write_timestamp_old(raw: &[u8], zero: ZeroDate, out: &mut Vec<u8>) -> Outcome {
+    let (date, clock) = read_timestamp_old(raw)?;
+    write_moment(date, clock, 0, b"Z\"", zero, out)
+}
+
+fn of_seconds(seconds: u64, micros: u64) -> Result<(Date, Clock), &'static str> {
     // Second 0 is no moment: the servers keep it for `0000-00-00 00:00:00`.
     let date = match seconds {
         0 => Date { year: 0, month: 0, day: 0 },
         _ => Date::from_days((seconds / 86_400) as u32),
     };
     let of_day = seconds % 86_400;
-    let clock = Clock::checked(of_day / 3600, of_day / 60 % 60, of_day % 60, 23, micros)?;
-    write_moment(date, clock, digits, b"Z\"", zero, out)
+    Ok((date, Clock::checked(of_day / 3600, of_day / 60 % 60, of_day % 60, 23, micros)?))
 }
 
 /// TIME, since 5.6.4: `hour << 12 | minute << 6 | second` in three bytes with the fraction
 /// behind them, one signed number above an offset of half its range.
-pub(super) fn write_time(raw: &[u8], digits: u8, out: &mut Vec<u8>) -> Outcome {
+pub(super) fn read_time(raw: &[u8], digits: u8) -> Result<(bool, Clock), &'static str> {
     let (number, bits) = big_with_fraction(raw, 3, digits)?;
     let offset = 0x80_0000 << bits;
     let negative = number < offset;
     let magnitude = number.abs_diff(offset);
-    let clock = Clock::packed(magnitude >> bits, 838, micros(magnitude & ((1 << bits) - 1), bits))?;
+    Ok((negative, Clock::packed(magnitude >> bits, 838, micros(magnitude & ((1 << bits) - 1), bits))?))
+}
+
+pub(super) fn write_time(raw: &[u8], digits: u8, out: &mut Vec<u8>) -> Outcome {
+    let (negative, clock) = read_time(raw, digits)?;
     write_clock(negative, clock, digits, out);
     Ok(())
 }
 
 /// TIME before: the decimal number hhmmss in three bytes, with a sign.
-pub(super) fn write_time_old(raw: &[u8], out: &mut Vec<u8>) -> Outcome {
+pub(super) fn read_time_old(raw: &[u8]) -> Result<(bool, Clock), &'static str> {
     let number = little::<3>(raw)?;
     let negative = number >= 0x80_0000;
     let number = if negative { 0x100_0000 - number } else { number };
-    let clock = Clock::checked(number / 10_000, number / 100 % 100, number % 100, 838, 0)?;
+    Ok((negative, Clock::checked(number / 10_000, number / 100 % 100, number % 100, 838, 0)?))
+}
+
+pub(super) fn write_time_old(raw: &[u8], out: &mut Vec<u8>) -> Outcome {
+    let (negative, clock) = read_time_old(raw)?;
     write_clock(negative, clock, 0, out);
     Ok(())
 }

@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn shape(names: &[&str]) -> Shape {
-        let types = Types::new(ValueOptions::default());
+        let types = Types::new(&ValueOptions::default());
         let column = |name: &&str| Column { name: (*name).into(), type_name: "text".into(), codec: types.codec(25) };
         shape_for_tests(Arc::new(Table {
             schema: "public".into(),

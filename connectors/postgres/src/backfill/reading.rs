@@ -467,6 +467,7 @@ fn nameless() -> Transaction {
         start: "".into(),
         end: None,
         origin: None,
+        file: None,
     }
 }
 

@@ -31,7 +31,7 @@ impl Captured {
             globs: globs.clone(),
             publication: config.publication.clone(),
             keyless: config.keyless,
-            values: config.values,
+            values: config.values.clone(),
         }
     }
 }
@@ -187,7 +187,7 @@ pub(super) async fn learn(
     let relation = Relation { oid, schema, name, identity: identity.unsigned_abs(), columns: columns.collect() };
 
     let mut facts =
-        Facts { types: Types::new(captured.values), type_names: HashMap::new(), primary_keys: HashMap::new() };
+        Facts { types: Types::new(&captured.values), type_names: HashMap::new(), primary_keys: HashMap::new() };
     let mut tables = Tables::new(captured.globs.clone(), captured.keyless);
     if let Some(wanted) = tables.wants(&relation, &facts) {
         catalogue.answer(&wanted, &mut facts).await?;

@@ -89,6 +89,7 @@ mod tests {
             start: empty(),
             end: None,
             origin: None,
+            file: None,
         })
     }
 

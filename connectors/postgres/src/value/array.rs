@@ -146,7 +146,7 @@ mod tests {
 
     fn json(oid: u32, text: &str) -> Result<String, ValueError> {
         let mut out = Vec::new();
-        Types::new(ValueOptions::default()).codec(oid).write_json(text.as_bytes(), &mut out)?;
+        Types::new(&ValueOptions::default()).codec(oid).write_json(text.as_bytes(), &mut out)?;
         Ok(String::from_utf8(out).expect("UTF-8"))
     }
 

@@ -12,16 +12,27 @@ const NUMERIC: u32 = 1700;
 type Builtin = (u32, u32, &'static str, Write);
 
 /// The built-in types under the given options.
-pub(super) fn types(options: ValueOptions) -> impl Iterator<Item = Builtin> {
+pub(super) fn types(options: &ValueOptions) -> impl Iterator<Item = Builtin> {
+    let (bigint_as_string, decimal_as_number) = (options.bigint_as_string, options.decimal_as_number);
     TYPES.iter().map(move |&(oid, array, name, write)| {
         let write: Write = match oid {
-            INT8 if options.bigint_as_string => number::write_int8_string,
-            NUMERIC if options.decimal_as_number => number::write_numeric_number,
-            MONEY if options.decimal_as_number => number::write_money_number,
+            INT8 if bigint_as_string => number::write_int8_string,
+            NUMERIC if decimal_as_number => number::write_numeric_number,
+            MONEY if decimal_as_number => number::write_money_number,
             _ => write,
         };
         (oid, array, name, write)
     })
+}
+
+/// The type of the elements of a built-in array.
+pub(super) fn element(oid: u32) -> Option<u32> {
+    TYPES.iter().find(|builtin| builtin.1 == oid).map(|builtin| builtin.0)
+}
+
+/// The name of a built-in type.
+pub(super) fn name(oid: u32) -> Option<&'static str> {
+    TYPES.iter().find(|builtin| builtin.0 == oid).map(|builtin| builtin.2)
 }
 
 /// What stands between elements in an array of a built-in type.

@@ -117,7 +117,7 @@ mod tests {
 
     /// `pair (a int4, "b ""c" text)` 1, `outer (p pair, list text[])` 2, `empty ()` 3, `single (v text)` 4.
     fn types() -> Types {
-        let mut types = Types::new(ValueOptions::default());
+        let mut types = Types::new(&ValueOptions::default());
         let row = |oid: u32, name: &str, attributes: &[(&str, u32)]| TypeRow {
             oid: 70_000 + oid,
             schema: "public".into(),
@@ -127,6 +127,7 @@ mod tests {
             element: 0,
             delimiter: b',',
             base: 0,
+            base_modifier: -1,
             attributes: attributes.iter().map(|(name, oid)| ((*name).into(), *oid)).collect(),
         };
         types.add(vec![

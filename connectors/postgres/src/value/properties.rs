@@ -31,7 +31,7 @@ fn is_json(bytes: &[u8]) -> bool {
 /// Types made of types, for the properties: a composite, a domain over an array
 /// of them, hstore, vector.
 fn all_types(options: ValueOptions) -> (Types, Vec<u32>) {
-    let mut types = Types::new(options);
+    let mut types = Types::new(&options);
     types.add(vec![
         TypeRow {
             attributes: vec![("a".into(), 23), ("b\n".into(), 25), ("c".into(), 70_001)],
@@ -44,7 +44,7 @@ fn all_types(options: ValueOptions) -> (Types, Vec<u32>) {
         row(70_005, "mood", 'e'),
         TypeRow { element: 70_003, ..row(70_006, "_hstore", 'b') },
     ]);
-    let builtin = super::builtin::types(options).flat_map(|(oid, array, _, _)| [oid, array]);
+    let builtin = super::builtin::types(&options).flat_map(|(oid, array, _, _)| [oid, array]);
     let oids = builtin.chain(70_000..=70_007).collect();
     (types, oids)
 }
@@ -59,6 +59,7 @@ fn row(oid: u32, name: &str, kind: char) -> TypeRow {
         element: 0,
         delimiter: b',',
         base: 0,
+        base_modifier: -1,
         attributes: Vec::new(),
     }
 }
@@ -66,7 +67,7 @@ fn row(oid: u32, name: &str, kind: char) -> TypeRow {
 /// Every codec takes or refuses the bytes, and what it writes is JSON on one line.
 fn check_all(raw: &[u8]) -> Result<(), TestCaseError> {
     for flag in [false, true] {
-        let (types, oids) = all_types(ValueOptions { bigint_as_string: flag, decimal_as_number: flag });
+        let (types, oids) = all_types(ValueOptions { bigint_as_string: flag, decimal_as_number: flag, debezium: None });
         for oid in oids {
             let mut out = Vec::new();
             if types.codec(oid).write_json(raw, &mut out).is_ok() {
@@ -106,7 +107,7 @@ proptest! {
     })) {
         let mut rows = Vec::new();
         let oid = declare(&shape, &mut rows);
-        let mut types = Types::new(ValueOptions::default());
+        let mut types = Types::new(&ValueOptions::default());
         types.add(rows);
         prop_assert!(types.missing(oid).is_empty());
         let text = print(&shape, &value);

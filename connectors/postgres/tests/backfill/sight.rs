@@ -141,6 +141,7 @@ async fn a_standby_s_chunk_shows_surely_only_what_is_older_than_all_that_runs() 
             start: "".into(),
             end: None,
             origin: None,
+            file: None,
         })
     };
     assert!(shows(&running), "it had ended before all that runs");
