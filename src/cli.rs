@@ -5,11 +5,13 @@ mod check;
 mod completions;
 mod demo;
 mod error;
+mod line;
 mod logs;
 mod man;
 mod position;
 mod render;
 mod run;
+mod status;
 mod tail;
 
 use std::collections::BTreeMap;
@@ -60,6 +62,8 @@ enum Command {
     Tail(Box<tail::Args>),
     /// See it at work: a busy shop on a throwaway database, a throwaway NATS, and the bridge; leaves nothing behind.
     Demo(demo::Args),
+    /// Show how running bridges are: phase, lag, retained log, backfills.
+    Status(status::Args),
     /// Read the rows that are there already, while the stream goes on.
     #[command(subcommand)]
     Backfill(backfill::Command),
@@ -82,9 +86,10 @@ pub async fn run(args: Args) -> Result<(), CliError> {
     logs::begin(log, verbose, matches!(command, Command::Demo(_)));
     match command {
         Command::Check(args) => check::check(&load(&config)?, &args, output).await,
-        Command::Run(args) => run::run(&load(&config)?, &args, output).await,
+        Command::Run(args) => Box::pin(run::run(&config, &args, output)).await,
         Command::Tail(args) => tail::tail(&load(&config)?, &args, output).await,
         Command::Demo(args) => demo::demo(&args, output).await,
+        Command::Status(args) => status::status(&load(&config)?, &args, output).await,
         Command::Backfill(command) => backfill::backfill(&load(&config)?, &command, output).await,
         Command::Position(command) => position::position(&load(&config)?, &command, output).await,
         Command::Completions(args) => completions::completions(&args),

@@ -29,6 +29,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use schema::{json_schema, known_keys};
+pub(crate) use size::bytes;
 
 use crate::{backfill, event, nats, stream};
 

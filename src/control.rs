@@ -1,6 +1,6 @@
 //! The control channel: a NATS service by which the command line speaks to a running bridge.
 //!
-//! Service `figvine`; endpoints `figvine.<source>.backfill.<verb>`, JSON both ways. Whoever may publish to such a subject
+//! Service `figvine`; endpoints `figvine.<source>.status` and `figvine.<source>.backfill.<verb>`, JSON both ways. Whoever may publish to such a subject
 //! may give the command: permissions are NATS permissions. Only the bridge that reads a source answers for it.
 
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::backfill::book::Job;
 use crate::backfill::desk::{Refused, Shown, shown};
 use crate::backfill::{Desk, StartRequest, Wish};
 use crate::nats;
+use crate::telemetry::{SourceTelemetry, Status, Telemetry};
 use crate::wiring::Desks;
 
 /// The service's name.
@@ -35,6 +36,24 @@ pub const VERBS: [&str; 7] = ["plan", "start", "list", "pause", "resume", "cance
 #[must_use]
 pub fn backfill_subject(source: &str, verb: &str) -> String {
     format!("{SERVICE}.{source}.backfill.{verb}")
+}
+
+/// The subject on which a source's bridge tells how it is.
+#[must_use]
+pub fn status_subject(source: &str) -> String {
+    format!("{SERVICE}.{source}.status")
+}
+
+/// How a bridge is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// Of the bridge.
+    pub version: String,
+    /// Its source.
+    #[serde(flatten)]
+    pub status: Status,
+    /// Backfills that have not ended.
+    pub backfills: Vec<Shown>,
 }
 
 /// Names one backfill, or all of them.
@@ -68,33 +87,48 @@ impl Answer {
 }
 
 /// Serves the desks' sources, each once it is read by us. For ever: whoever calls drops it.
-pub async fn serve(nats: nats::Settings, desks: Desks) {
+pub async fn serve(nats: nats::Settings, desks: Desks, telemetry: Arc<Telemetry>) {
     let mut sources = JoinSet::new();
     for (source, desk) in desks {
-        sources.spawn(serve_source(nats.clone(), source, desk));
+        sources.spawn(serve_source(nats.clone(), telemetry.source(&source), desk));
     }
     while sources.join_next().await.is_some() {}
 }
 
-async fn serve_source(nats: nats::Settings, source: String, desk: Arc<Desk>) {
+async fn serve_source(nats: nats::Settings, source: Arc<SourceTelemetry>, desk: Arc<Desk>) {
     desk.activated().await;
     loop {
         if let Err(error) = serve_once(&nats, &source, &desk).await {
-            tracing::warn!(source, "commands cannot be heard just now: {error}");
+            tracing::warn!(source = %source.name, "commands cannot be heard just now: {error}");
         }
         sleep(RETRY).await;
     }
 }
 
-async fn serve_once(nats: &nats::Settings, source: &str, desk: &Arc<Desk>) -> Result<(), async_nats::Error> {
-    let client = nats.client(&format!("figvine {source} control")).await?;
+async fn serve_once(
+    nats: &nats::Settings,
+    source: &Arc<SourceTelemetry>,
+    desk: &Arc<Desk>,
+) -> Result<(), async_nats::Error> {
+    let name = &source.name;
+    let client = nats.client(&format!("figvine {name} control")).await?;
     let service = client
         .service_builder()
         .description("change data capture into JetStream")
         .start(SERVICE, env!("CARGO_PKG_VERSION"))
         .await?;
-    let group = service.group(format!("{SERVICE}.{source}.backfill"));
     let mut endpoints = JoinSet::new();
+    let mut requests = service.group(format!("{SERVICE}.{name}")).endpoint("status").await?;
+    let (told, listed) = (Arc::clone(source), Arc::clone(desk));
+    endpoints.spawn(async move {
+        while let Some(request) = requests.next().await {
+            let mut backfills = listed.shown(None);
+            backfills.retain(|shown| !shown.job.state.is_ended());
+            let told = Told { version: env!("CARGO_PKG_VERSION").to_owned(), status: told.status(), backfills };
+            respond(request, Ok(&told)).await;
+        }
+    });
+    let group = service.group(format!("{SERVICE}.{name}.backfill"));
     for verb in VERBS {
         let mut requests = group.endpoint(verb).await?;
         let desk = Arc::clone(desk);
@@ -110,6 +144,10 @@ async fn serve_once(nats: &nats::Settings, source: &str, desk: &Arc<Desk>) -> Re
 
 async fn answer(verb: &str, desk: &Desk, request: Request) {
     let answer = answer_to(verb, desk, &request.message.payload).await;
+    respond(request, answer).await;
+}
+
+async fn respond(request: Request, answer: Result<impl Serialize, Refusal>) {
     let answer = answer.and_then(|answer| {
         serde_json::to_vec(&answer).map(Bytes::from).map_err(|error| refusal(500, &error.to_string()))
     });

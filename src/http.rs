@@ -79,20 +79,7 @@ async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
 }
 
 async fn status(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
-    let sources: Vec<_> = telemetry
-        .sources()
-        .iter()
-        .map(|source| {
-            let phase = source.current_phase();
-            serde_json::json!({
-                "source": source.name,
-                "phase": phase.word(),
-                "reason": phase.reason(),
-                "position": source.current_position(),
-                "figures": source.figures(),
-            })
-        })
-        .collect();
+    let sources: Vec<_> = telemetry.sources().iter().map(|source| source.status()).collect();
     let status = serde_json::json!({ "schema_version": 1, "version": env!("CARGO_PKG_VERSION"), "sources": sources });
     ([(header::CONTENT_TYPE, "application/json")], status.to_string())
 }

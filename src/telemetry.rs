@@ -230,6 +230,7 @@ pub struct SourceTelemetry {
     publish_lag: Seconds,
     end_to_end_lag: Seconds,
     retained: Whole,
+    safe_ratio: Mutex<Option<f64>>,
     connected: Whole,
     inflight: Whole,
     ack_seconds: Histogram,
@@ -249,6 +250,7 @@ impl SourceTelemetry {
             publish_lag: families.publish_lag.get_or_create_owned(&labels),
             end_to_end_lag: families.end_to_end_lag.get_or_create_owned(&labels),
             retained: families.retained.get_or_create_owned(&labels),
+            safe_ratio: Mutex::default(),
             connected: families.connected.get_or_create_owned(&labels),
             inflight: families.inflight.get_or_create_owned(&labels),
             ack_seconds: families.ack_seconds.get_or_create_owned(&labels),
@@ -333,6 +335,7 @@ impl SourceTelemetry {
     /// Notes how much log the server keeps because of us, and the share of what is allowed that is still free.
     pub fn retained(&self, bytes: u64, safe_ratio: Option<f64>) {
         self.retained.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        *lock(&self.safe_ratio) = safe_ratio;
         if let Some(ratio) = safe_ratio {
             self.families.safe_ratio.get_or_create(&Labels(vec![("source", self.name.clone())])).set(ratio);
         }
@@ -370,7 +373,21 @@ impl SourceTelemetry {
             publish_lag_seconds: self.publish_lag.get(),
             end_to_end_lag_seconds: self.end_to_end_lag.get(),
             retained_log_bytes: self.retained.get(),
+            log_safe_ratio: *lock(&self.safe_ratio),
             publish_inflight: self.inflight.get(),
+        }
+    }
+
+    /// How the source is: its phase and why, where it is in the log, and its figures.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let phase = self.current_phase();
+        Status {
+            source: self.name.to_string(),
+            phase: phase.word().to_owned(),
+            reason: phase.reason().map(str::to_owned),
+            position: self.current_position(),
+            figures: self.figures(),
         }
     }
 
@@ -386,8 +403,23 @@ impl SourceTelemetry {
     }
 }
 
+/// A source at one moment, as `/status` and the command line tell it.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Status {
+    /// The source's name.
+    pub source: String,
+    /// Its phase, one word.
+    pub phase: String,
+    /// Why, where there is a reason.
+    pub reason: Option<String>,
+    /// Behind the newest stored change.
+    pub position: Option<String>,
+    /// Its gauges.
+    pub figures: Figures,
+}
+
 /// A source's gauges at one moment.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Figures {
     /// Age of the newest change read, when it was read.
     pub source_lag_seconds: f64,
@@ -397,6 +429,8 @@ pub struct Figures {
     pub end_to_end_lag_seconds: f64,
     /// Log that the server keeps because of us.
     pub retained_log_bytes: i64,
+    /// Share of the log that the server may keep for us that is free, 0 to 1; `None` where it sets no limit, or it was not asked yet.
+    pub log_safe_ratio: Option<f64>,
     /// Events read and not yet acknowledged.
     pub publish_inflight: i64,
 }

@@ -18,9 +18,11 @@ mod live {
     mod fence;
     mod hostile;
     mod kills;
+    mod obstacles;
     mod order;
     mod outages;
     mod positions;
+    mod reload;
     mod shapes;
     mod standby;
     mod tables;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use figvine_change::{Cursor, TableSize};
+use figvine_change::{Cursor, ReadOrder, TableSize};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::ReadMark;
@@ -157,6 +157,9 @@ pub struct Task {
     pub rows_expected: u64,
     /// Bytes expected.
     pub bytes_expected: u64,
+    /// It is read in one pass, in one snapshot: where that is interrupted, it begins anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_one_pass: bool,
 }
 
 /// How a table of a backfill is.
@@ -171,6 +174,16 @@ pub enum TaskState {
     Done,
     /// It cannot be read; `resume` tries again.
     Failed,
+    /// Its one pass was interrupted: it stands further down once more, from its beginning.
+    Interrupted,
+}
+
+impl TaskState {
+    /// Whether nothing of it will be read any more.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Interrupted)
+    }
 }
 
 impl Task {
@@ -194,6 +207,7 @@ impl Task {
             rows: 0,
             rows_expected: size.rows,
             bytes_expected: size.bytes,
+            is_one_pass: size.order == ReadOrder::OnePass,
         }
     }
 
@@ -237,11 +251,22 @@ impl Book {
         }
     }
 
+    /// A pass that cannot be gone on with begins anew: under another name, since rows are told apart by it.
+    pub fn begin_anew(&mut self, name: &str) {
+        let Some(task) = self.task_mut(name) else { return };
+        let again = Task { state: TaskState::Waiting, reason: None, cursor: None, rows: 0, ..task.clone() };
+        task.state = TaskState::Interrupted;
+        let job = name.rsplit_once('.').map_or(name, |(job, _)| job);
+        if let Some(job) = self.jobs.iter_mut().find(|other| *other.id == *job) {
+            job.tables.push(again);
+        }
+    }
+
     /// Tasks that are to be read, now or later.
     pub fn open_tasks(&self) -> impl Iterator<Item = (&Job, String, &Task)> {
         self.jobs.iter().filter(|job| !job.state.is_ended()).flat_map(|job| {
             let tasks = job.tables.iter().enumerate();
-            let open = tasks.filter(|(_, task)| task.state != TaskState::Done);
+            let open = tasks.filter(|(_, task)| !task.state.is_over());
             open.map(move |(index, task)| (job, task_name(&job.id, index), task))
         })
     }
@@ -252,10 +277,18 @@ impl Book {
         self.open_tasks().next().is_some()
     }
 
+    /// Whether anything is being read.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let is_open = |state| matches!(state, TaskState::Waiting | TaskState::Running);
+        self.open_tasks().any(|(job, _, task)| job.state == JobState::Running && is_open(task.state))
+    }
+
     /// The stream was begun anew: what was stored there is to be read again.
     pub fn restart(&mut self) {
         self.sequence = 0;
         for job in self.jobs.iter_mut().filter(|job| !job.state.is_ended()) {
+            job.tables.retain(|task| task.state != TaskState::Interrupted);
             for task in &mut job.tables {
                 (task.cursor, task.rows, task.reason) = (None, 0, None);
                 task.state = TaskState::Waiting;
@@ -266,9 +299,9 @@ impl Book {
     /// Ends jobs of which nothing is left to be read.
     pub fn settle(&mut self, now: &str) {
         for job in self.jobs.iter_mut().filter(|job| matches!(job.state, JobState::Running | JobState::Failed)) {
-            let is = |state| job.tables.iter().filter(|task| task.state == state).count();
-            let (done, failed) = (is(TaskState::Done), is(TaskState::Failed));
-            job.state = if done + failed < job.tables.len() {
+            let failed = job.tables.iter().filter(|task| task.state == TaskState::Failed).count();
+            let over = job.tables.iter().filter(|task| task.state.is_over()).count();
+            job.state = if over + failed < job.tables.len() {
                 JobState::Running
             } else if failed > 0 {
                 JobState::Failed
@@ -299,8 +332,6 @@ impl Book {
 
 #[cfg(test)]
 mod tests {
-    use figvine_change::ReadOrder;
-
     use super::*;
 
     fn size(name: &str) -> TableSize {
@@ -376,5 +407,19 @@ mod tests {
         let text = serde_json::to_string(&book).expect("serializes");
         assert_eq!(serde_json::from_str::<Book>(&text).expect("reads back"), book);
         assert_eq!(serde_json::from_str::<Book>(r#"{"version":1}"#).expect("reads"), Book::default());
+    }
+
+    #[test]
+    fn a_pass_that_was_interrupted_stands_there_once_more_under_another_name() {
+        let mut book = Book { jobs: vec![job("k", JobState::Running, &["a", "b"])], ..Book::default() };
+        book.advance(&ReadMark { task: "k.0".into(), rows: 7, cursor: Cursor::parse("7").expect("a cursor") });
+        book.begin_anew("k.0");
+        let open: Vec<_> = book.open_tasks().map(|(_, name, task)| (name, task.rows)).collect();
+        assert_eq!(open, [("k.1".to_owned(), 0), ("k.2".to_owned(), 0)]);
+        for name in ["k.1", "k.2"] {
+            book.task_mut(name).expect("a task").state = TaskState::Done;
+        }
+        book.settle("now");
+        assert_eq!((book.jobs[0].state, book.jobs[0].tables[0].state), (JobState::Done, TaskState::Interrupted));
     }
 }

@@ -432,7 +432,7 @@ pub fn shown(job: &Job, live: impl Fn(&str) -> Option<(Option<String>, f64)>) ->
     let rows = job.tables.iter().map(|task| task.rows).sum();
     // An estimate that reality has passed is no estimate any more.
     let expected = job.tables.iter().map(|task| match task.state {
-        TaskState::Done => task.rows,
+        TaskState::Done | TaskState::Interrupted => task.rows,
         _ => task.rows_expected.max(task.rows),
     });
     let rows_expected = expected.sum::<u64>();

@@ -1,5 +1,6 @@
 //! Reads chunks ahead, and hands their rows on in slices between the log's transactions.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +94,8 @@ struct Lane<R> {
     rows_read: u64,
     /// The last chunk was read.
     is_read: bool,
+    /// Without a key or another place to go on from: whoever read it has to go on.
+    is_one_pass: bool,
     /// Where its rows go instead of the stream; and how many slices of them are on their way.
     to_subject: Option<Box<str>>,
     on_their_way: usize,
@@ -128,7 +131,7 @@ enum Turn {
     /// It is to be read again.
     Void,
     /// Not now, for this reason.
-    Wait(Option<&'static str>),
+    Wait(Option<Cow<'static, str>>),
 }
 
 impl<C: Connector + 'static> Runner<C> {
@@ -171,10 +174,7 @@ impl<C: Connector + 'static> Runner<C> {
     /// Whether a backfill goes on.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        let is_open = |state| matches!(state, TaskState::Waiting | TaskState::Running);
-        let book = self.desk.book();
-        !self.finishing.is_empty()
-            || book.open_tasks().any(|(job, _, task)| job.state == JobState::Running && is_open(task.state))
+        !self.finishing.is_empty() || self.desk.book().is_running()
     }
 
     /// Takes in what of the log was passed on.
@@ -298,6 +298,7 @@ impl<C: Connector + 'static> Runner<C> {
                     reading: None,
                     ready: VecDeque::new(),
                     is_read: false,
+                    is_one_pass: task.is_one_pass,
                     to_subject: job.to_subject.clone(),
                     on_their_way: 0,
                     given_up: CancellationToken::new().drop_guard(),
@@ -320,6 +321,11 @@ impl<C: Connector + 'static> Runner<C> {
         let mut wake_at: Option<Instant> = None;
         for lane in &mut self.lanes {
             if lane.reading.is_some() || lane.is_read || lane.ready.len() >= AHEAD {
+                continue;
+            }
+            if lane.is_one_pass && lane.reader.is_none() && lane.request.after.is_some() {
+                tracing::warn!(task = %lane.task, table = %lane.table, "the one pass over a table was interrupted: it begins anew");
+                self.desk.change(|book| book.begin_anew(&lane.task));
                 continue;
             }
             if let Some(reason) = &care {
@@ -398,7 +404,12 @@ impl<C: Connector + 'static> Runner<C> {
 
     /// A chunk could not be read: it is tried again, or the task is given up until somebody says `resume`.
     fn failed(&mut self, task: &str, error: &SourceError) {
-        let told = match &error.source {
+        // Of what others told the last says most: libraries wrap it in words like `db error`.
+        let mut source = std::error::Error::source(error);
+        while let Some(deeper) = source.and_then(std::error::Error::source) {
+            source = Some(deeper);
+        }
+        let told = match source {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         };
@@ -483,7 +494,7 @@ impl<C: Connector + 'static> Runner<C> {
                 }
                 Turn::Wait(reason) => {
                     if let Some((reason, lane)) = reason.zip(self.lanes.get(at)) {
-                        self.desk.waits(&lane.task, Some(reason));
+                        self.desk.waits(&lane.task, Some(&reason));
                     }
                 }
             }
@@ -501,13 +512,13 @@ impl<C: Connector + 'static> Runner<C> {
             return Turn::Void;
         }
         if !self.window.is_due(&waiting.chunk) {
-            return Turn::Wait(Some("the log has not come to the chunk's place yet"));
+            return Turn::Wait(Some("the log has not come to the chunk's place yet".into()));
         }
-        if self.care.borrow().is_some() {
-            return Turn::Wait(None);
+        if let Some(reason) = &*self.care.borrow() {
+            return Turn::Wait(Some(reason.clone().into()));
         }
         let has_room = if lane.to_subject.is_some() { self.seeds.capacity() > 0 } else { has_room };
-        if has_room { Turn::Go } else { Turn::Wait(Some("the stream takes no more just now")) }
+        if has_room { Turn::Go } else { Turn::Wait(Some("the stream takes no more just now".into())) }
     }
 
     /// Rows of a lane's first chunk; `None` where it held none that go, or the pace lets none go.

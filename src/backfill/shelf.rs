@@ -100,6 +100,9 @@ impl Shelf {
     }
 }
 
+/// Messages that a start may have to look through because of a backfill that is held up.
+const LOOKED_THROUGH: u64 = 20_000;
+
 /// Writes a desk's book whenever it changes, and about once a second while rows are stored. For ever: whoever
 /// calls drops it. What cannot be written is tried again, with what is newer.
 pub(crate) async fn keep(desk: Arc<Desk>, nats: nats::Settings, settings: stream::Settings) {
@@ -111,9 +114,14 @@ pub(crate) async fn keep(desk: Arc<Desk>, nats: nats::Settings, settings: stream
     loop {
         let version = *changes.borrow_and_update();
         let book = desk.book();
-        // An idle stream's progress alone is not worth a message.
+        // Progress alone is not worth a message while no row is read; now and then it is, since a start looks through
+        // what lies behind it.
         let is_news = written.as_ref().is_none_or(|written| {
-            book.is_busy() && *written != book || Book { sequence: written.sequence, ..book.clone() } != *written
+            let is_worth_it = match book.is_running() {
+                true => *written != book,
+                false => book.is_busy() && book.sequence.saturating_sub(written.sequence) > LOOKED_THROUGH,
+            };
+            is_worth_it || Book { sequence: written.sequence, ..book.clone() } != *written
         });
         if !is_news {
             desk.wrote(version);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use figvine_change::Connector;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::Desk;
 use super::book::JobState;
@@ -13,21 +13,24 @@ use crate::telemetry::SourceTelemetry;
 
 /// How often the captured tables are listed.
 const TABLES_EVERY: Duration = Duration::from_secs(10);
+/// How much longer than a listing takes the pause behind it is, at least.
+const TABLES_SPARED: u32 = 100;
 /// How often the load is looked at while rows are read.
 const LOAD_EVERY: Duration = Duration::from_secs(3);
 
 /// Lists the captured tables from time to time: new ones are backfilled, where that is configured. For ever.
 pub(crate) async fn tables<C: Connector>(connector: Arc<C>, desk: Arc<Desk>) {
-    let mut ticks = interval(TABLES_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // The first comes at once, and the session that begins has just asked.
-    ticks.tick().await;
+    // The session that begins has just asked.
+    let mut pause = TABLES_EVERY;
     loop {
-        ticks.tick().await;
+        sleep(pause).await;
+        let began = Instant::now();
         match connector.tables().await {
             Ok(tables) => desk.learn(tables),
             Err(error) => tracing::debug!(code = error.code, %error, "the captured tables cannot be listed"),
         }
+        // A server with very many tables, or a busy one, is asked less often.
+        pause = TABLES_EVERY.max(began.elapsed() * TABLES_SPARED);
     }
 }
 
@@ -46,8 +49,7 @@ pub(crate) async fn load<C: Connector>(
         for state in JobState::ALL {
             telemetry.backfills(state.as_str(), book.jobs.iter().filter(|job| job.state == state).count());
         }
-        let is_running = book.open_tasks().any(|(job, _, _)| job.state == JobState::Running);
-        let reason = if is_running { reason(&*connector, &desk).await } else { None };
+        let reason = if book.is_running() { reason(&*connector, &desk).await } else { None };
         told.send_if_modified(|now| {
             let is_news = *now != reason;
             *now = reason;

@@ -2,22 +2,16 @@
 
 mod follow;
 
-use std::time::Duration;
-
-use async_nats::RequestErrorKind;
 use async_nats::jetstream;
-use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
 use serde::Serialize;
 
+use super::line::Line;
 use super::{CliError, Output};
 use crate::backfill::desk::{Shown, shown};
 use crate::backfill::{Shelf, StartRequest, Wish};
-use crate::config::{Config, Source};
+use crate::config::{self, Config, Source};
 use crate::control::{Answer, Which, backfill_subject};
 use crate::wiring;
-
-/// How long a bridge may take for an answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -81,8 +75,8 @@ pub(super) struct Limits {
     /// Rows a second; 0 is as fast as it goes.
     #[arg(long, value_name = "ROWS")]
     rate: Option<u32>,
-    /// Bytes of events a second; 0 is as fast as it goes.
-    #[arg(long, value_name = "BYTES")]
+    /// Bytes of events a second, as in `10MiB`; 0 is as fast as it goes.
+    #[arg(long, value_name = "SIZE", value_parser = bytes_a_second)]
     bytes_rate: Option<u32>,
     /// Tables that are read at the same time.
     #[arg(long, value_name = "TABLES", value_parser = clap::value_parser!(u32).range(1..=32))]
@@ -93,6 +87,13 @@ impl Limits {
     fn wish(&self) -> Wish {
         Wish { rows_per_s: self.rate, bytes_per_s: self.bytes_rate, parallel: self.parallel }
     }
+}
+
+fn bytes_a_second(text: &str) -> Result<u32, String> {
+    // Digits alone are bytes, as for `--rate` they are rows.
+    let size =
+        text.parse().ok().or_else(|| config::bytes(text)).ok_or("a size is a number with a unit, as in `10MiB`")?;
+    u32::try_from(size).map_err(|_| "4 GiB a second at most; 0 is as fast as it goes".to_owned())
 }
 
 #[derive(Debug, clap::Args)]
@@ -144,7 +145,7 @@ async fn start(config: &Config, args: &Start, output: Output) -> Result<(), CliE
         wish: args.limits.wish(),
         to_subject: args.to_subject.clone(),
     };
-    let answer = line.ask(if args.dry_run { "plan" } else { "start" }, &request).await?;
+    let answer = line.tell(if args.dry_run { "plan" } else { "start" }, &request).await?;
     if output == Output::Json {
         return super::print(json(&answer));
     }
@@ -162,7 +163,7 @@ async fn start(config: &Config, args: &Start, output: Output) -> Result<(), CliE
 async fn tell(config: &Config, named: &Named, verb: &str, wish: Wish, output: Output) -> Result<(), CliError> {
     let source = one_source(config, named.source.as_deref())?;
     let line = Line::open(config, source).await?;
-    let answer = line.ask(verb, &Which { id: Some(named.id.clone()), wish }).await?;
+    let answer = line.tell(verb, &Which { id: Some(named.id.clone()), wish }).await?;
     match output {
         Output::Json => super::print(json(&answer)),
         Output::Text => answer.backfills.iter().try_for_each(|shown| super::print(one_line(shown))),
@@ -191,46 +192,14 @@ fn listed(backfills: &[Shown]) -> serde_json::Value {
     serde_json::json!({ "schema_version": 1, "backfills": backfills })
 }
 
-/// The way to one source's bridge.
-pub(super) struct Line<'a> {
-    client: async_nats::Client,
-    source: &'a Source,
-}
-
-impl<'a> Line<'a> {
-    async fn open(config: &Config, source: &'a Source) -> Result<Self, CliError> {
-        let client = config.nats().client("figvine backfill").await?;
-        Ok(Self { client, source })
-    }
-
-    async fn ask(&self, verb: &str, request: &impl Serialize) -> Result<Answer, CliError> {
-        let name = &self.source.name;
-        let payload = serde_json::to_vec(request)
-            .map_err(|error| CliError::new(1, "FV-4021", "the request cannot be written").because(error))?;
-        let request = async_nats::Request::new().payload(payload.into()).timeout(Some(ANSWER_TIMEOUT));
-        let answered = self.client.send_request(backfill_subject(name, verb), request).await;
-        let message = answered.map_err(|error| match error.kind() {
-            RequestErrorKind::NoResponders => {
-                CliError::new(1, "FV-4022", format!("no running bridge answers for source {name}"))
-                    .hint("Start it: `figvine run`. It answers once it reads its source.")
-            }
-            _ => CliError::new(7, "FV-4023", format!("the bridge of source {name} does not answer")).because(error),
-        })?;
-        let header = |name: &str| {
-            message.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str().to_owned())
-        };
-        if let Some(told) = header(NATS_SERVICE_ERROR) {
-            // The usage was wrong, or something in the bridge.
-            let exit_code = if header(NATS_SERVICE_ERROR_CODE).as_deref() == Some("400") { 2 } else { 1 };
-            return Err(CliError::new(exit_code, "FV-4024", told));
-        }
-        serde_json::from_slice(&message.payload)
-            .map_err(|error| CliError::new(1, "FV-4025", "the bridge's answer cannot be read").because(error))
+impl Line<'_> {
+    async fn tell(&self, verb: &str, request: &impl Serialize) -> Result<Answer, CliError> {
+        self.ask(backfill_subject(&self.source.name, verb), request).await
     }
 
     /// Backfills as the bridge tells them; where none runs, as they were kept.
     async fn list(&self, id: Option<&str>) -> Result<Vec<Shown>, CliError> {
-        match self.ask("list", &Which { id: id.map(str::to_owned), wish: Wish::default() }).await {
+        match self.tell("list", &Which { id: id.map(str::to_owned), wish: Wish::default() }).await {
             Ok(answer) => Ok(answer.backfills),
             Err(error) if error.code() == "FV-4022" => self.kept(id).await,
             Err(error) => Err(error),
@@ -253,7 +222,7 @@ impl<'a> Line<'a> {
 }
 
 /// `k3v9qa  running  orders  412,000 of 1,000,000 rows (41 %)  20,031 rows/s  29 s left  waits: the rate that is set`
-fn one_line(shown: &Shown) -> String {
+pub(super) fn one_line(shown: &Shown) -> String {
     let tables: Vec<_> = shown.job.tables.iter().map(crate::backfill::book::Task::qualified_name).collect();
     let tables = match tables.as_slice() {
         [] => String::new(),
@@ -320,7 +289,7 @@ fn whole(rate: f64) -> u64 {
 }
 
 /// `1,000,000`
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -342,7 +311,7 @@ fn length_of(seconds: u64) -> String {
 }
 
 /// `1.5 GiB`
-fn size_of(bytes: u64) -> String {
+pub(super) fn size_of(bytes: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
     let mut size = bytes as f64;
     let mut unit = "B";

@@ -20,7 +20,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Reads `512B 64KiB 32MiB 1GiB 1TiB 10KB 10MB 10GB 10TB`; `0` needs no unit.
-pub(super) fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn bytes(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }

@@ -17,7 +17,7 @@ const INITIAL: &str = "    initial: backfill\n    backfill: { chunk_time: 1ms }\
 const ROWS: u64 = 20_000;
 
 /// Asks the bridge, by the command line; JSON.
-async fn ask(world: &World, args: &[&str]) -> Value {
+pub(crate) async fn ask(world: &World, args: &[&str]) -> Value {
     let args: Vec<_> = ["--output", "json", "backfill"].iter().chain(args).copied().collect();
     let finished = world.finish(&args).await;
     assert_eq!(finished.code, Some(0), "{args:?}: {}", finished.stderr);
@@ -25,13 +25,13 @@ async fn ask(world: &World, args: &[&str]) -> Value {
 }
 
 /// Begins a backfill; its name.
-async fn start(world: &World, args: &[&str]) -> String {
+pub(crate) async fn start(world: &World, args: &[&str]) -> String {
     let args: Vec<_> = ["start"].iter().chain(args).copied().collect();
     ask(world, &args).await["id"].as_str().expect("a name").to_owned()
 }
 
 /// Waits until a running bridge hears commands.
-async fn wait_ready(world: &World) {
+pub(crate) async fn wait_ready(world: &World) {
     let ready = wait_for("the bridge to hear commands", SOON, async || {
         let finished = world.finish(&["--output", "json", "backfill", "start", "--dry-run", "--tables", "*.*"]).await;
         (finished.code == Some(0)).then_some(())
@@ -40,7 +40,7 @@ async fn wait_ready(world: &World) {
 }
 
 /// Waits until a backfill, or the only one, is in a state.
-async fn wait_state(world: &World, id: Option<&str>, state: &str) -> Value {
+pub(crate) async fn wait_state(world: &World, id: Option<&str>, state: &str) -> Value {
     let waited = wait_for("the backfill's state", LONG, async || {
         let listed = ask(world, &["list"]).await;
         let all = listed["backfills"].as_array().expect("a list").clone();
@@ -49,7 +49,7 @@ async fn wait_state(world: &World, id: Option<&str>, state: &str) -> Value {
     waited.await.unwrap_or_else(|e| panic!("{e}: {state}\n{}", world.log()))
 }
 
-fn reads(events: &[Event]) -> Vec<&Event> {
+pub(crate) fn reads(events: &[Event]) -> Vec<&Event> {
     events.iter().filter(|event| event.op() == "read").collect()
 }
 

@@ -141,3 +141,45 @@ async fn a_backfill_of_mysql_under_writers_and_kills_tells_each_row_once_and_nev
 async fn a_backfill_of_mariadb_under_writers_and_kills_tells_each_row_once_and_never_of_the_past() {
     under_writers_and_kills(Kind::MariaDb).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_over_a_table_without_a_key_begins_anew_where_it_was_interrupted() {
+    let world = World::start(Kind::MariaDb).await;
+    world.configure_engine("keyless: whole_row");
+    world
+        .run(
+            "create table notes(n int, note varchar(20)) engine = InnoDB;
+insert into notes select seq, 'text' from seq_1_to_20000",
+        )
+        .await;
+    let mut bridge = world.bridge();
+    let ask = async |args: &[&str]| {
+        let args: Vec<_> = ["--output", "json", "backfill"].iter().chain(args).copied().collect();
+        serde_json::from_str::<Value>(&world.finish(&args).await.stdout).unwrap_or_default()
+    };
+    let started = wait_for("a bridge that hears commands", LONG, async || {
+        bridge.must_run();
+        ask(&["start", "--tables", "shop.notes", "--rate", "500"]).await["id"].as_str().map(str::to_owned)
+    });
+    let id = started.await.unwrap_or_else(|e| panic!("{e}"));
+    let some = wait_for("some rows", LONG, async || {
+        (ask(&["show", &id]).await["backfills"][0]["rows"].as_u64() > Some(0)).then_some(())
+    });
+    some.await.unwrap_or_else(|e| panic!("{e}"));
+    ask(&["pause", &id]).await;
+    ask(&["set", &id, "--rate", "0"]).await;
+    ask(&["resume", &id]).await;
+    wait_done(&world).await;
+    bridge.stop().await;
+    let shown = ask(&["show", &id]).await;
+    let tables = shown["backfills"][0]["tables"].as_array().expect("tables").clone();
+    let states: Vec<_> = tables.iter().map(|table| table["state"].as_str().unwrap_or_default()).collect();
+    assert_eq!(states, ["interrupted", "done"], "{shown}");
+    assert_eq!(tables[1]["rows"], 20_000);
+    let events = world.events().await;
+    let keys: std::collections::BTreeSet<_> =
+        events.iter().map(|event| event.body["after"]["n"].as_u64().expect("n")).collect();
+    assert_eq!(keys.len(), 20_000);
+    let ids: std::collections::BTreeSet<_> = events.iter().map(|event| event.header("ce-id")).collect();
+    assert_eq!(ids.len(), events.len(), "an identity came twice");
+}

@@ -79,6 +79,13 @@ impl World {
         std::fs::write(self.config(), text + more).expect("writes the configuration");
     }
 
+    /// Adds settings of the engine to the configuration.
+    pub(crate) fn configure_engine(&self, more: &str) {
+        let text = std::fs::read_to_string(self.config()).expect("reads the configuration");
+        std::fs::write(self.config(), text.replacen(": { url: \"m", &format!(": {{ {more}, url: \"m"), 1))
+            .expect("writes the configuration");
+    }
+
     pub(crate) async fn client(&self) -> Conn {
         self.server().connect("shop").await.expect("connects")
     }

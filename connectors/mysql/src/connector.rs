@@ -143,7 +143,9 @@ impl Connector for Mysql {
     }
 
     async fn load(&self) -> Result<Load, SourceError> {
-        Box::pin(Catalogue::connect(&self.url, &self.program)).await?.load().await
+        let mut catalogue = Box::pin(Catalogue::connect(&self.url, &self.program)).await?;
+        let server = catalogue.server().await?;
+        catalogue.load(&server).await
     }
 
     fn is_reached(&self, target: &Position, reached: &Position) -> bool {

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use figvine_change::{Chunk, ChunkReader, ChunkRequest, SourceError, SourceErrorKind};
 
-pub(crate) use listing::{Added, load, tables};
+pub(crate) use listing::{Added, Looks, load, tables};
 
 use crate::catalogue::Catalogue;
 use crate::connector::Postgres;

@@ -41,6 +41,8 @@ pub struct Postgres {
     application: String,
     /// Tables that came into the publication.
     pub(crate) added: backfill::Added,
+    /// How far the log was.
+    pub(crate) looks: backfill::Looks,
 }
 
 /// A configuration that cannot hold.
@@ -74,7 +76,15 @@ impl Postgres {
             return Err(ConfigError::SlotName(config.slot));
         }
         let application = format!("figvine {}", config.source);
-        Ok(Self { config, url, globs, messages, application, added: backfill::Added::default() })
+        Ok(Self {
+            config,
+            url,
+            globs,
+            messages,
+            application,
+            added: backfill::Added::default(),
+            looks: backfill::Looks::default(),
+        })
     }
 
     pub(crate) async fn catalogue(&self) -> Result<Catalogue, SourceError> {

@@ -61,7 +61,9 @@ pub(super) fn in_one_pass(shape: &Shape, request: &ChunkRequest) -> String {
 
 /// A comment at its end must not hide what stands behind it.
 fn condition(request: &ChunkRequest) -> Option<String> {
-    request.condition.as_ref().map(|condition| format!("({condition}\n)"))
+    // A comment at the end of the condition ends with its line. A parenthesis too many is an error, where in parentheses
+    // it might take the other conditions away.
+    request.condition.as_ref().map(|condition| format!("CASE WHEN {condition}\nTHEN TRUE END"))
 }
 
 fn names(columns: &[KeyColumn]) -> String {

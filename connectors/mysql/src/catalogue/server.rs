@@ -1,6 +1,7 @@
 //! What the server says of itself and of its log.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use figvine_change::{Load, SourceError, SourceErrorKind};
 
@@ -184,7 +185,7 @@ impl Catalogue {
 
     /// How busy the server is: threads that run, less our dumps, our readers, the server's own and this one. Of other users' threads
     /// the number alone is shown to everybody.
-    pub(crate) async fn load(&mut self) -> Result<Load, SourceError> {
+    pub(crate) async fn load(&mut self, server: &Server) -> Result<Load, SourceError> {
         let what = "asking how busy the server is";
         let rows = self.ask("SHOW GLOBAL STATUS LIKE 'Threads\\_running'", what).await?;
         let running: u32 = rows.first().and_then(|row| field(row, 1).parse().ok()).unwrap_or(0);
@@ -197,7 +198,26 @@ impl Catalogue {
         };
         let ours = list.iter().filter(is_none).count();
         let ours = u32::try_from(ours).unwrap_or(u32::MAX).saturating_add(1);
-        Ok(Load { active_sessions: running.saturating_sub(ours), replica_lag: None })
+        Ok(Load { active_sessions: running.saturating_sub(ours), replica_lag: self.own_lag(server).await? })
+    }
+
+    /// How far the server itself is behind, where it is a replica; `None` where we may not know. A primary knows nothing of its
+    /// replicas' lag.
+    async fn own_lag(&mut self, server: &Server) -> Result<Option<Duration>, SourceError> {
+        // The same column in both, and in MariaDB's.
+        const SECONDS_BEHIND: usize = 32;
+        let sql = match server.flavour {
+            Flavour::MySql if server.version >= (8, 0, 22) => "SHOW REPLICA STATUS",
+            _ => "SHOW SLAVE STATUS",
+        };
+        match self.ask(sql, "asking how far the server is behind").await {
+            Ok(rows) => {
+                let seconds = rows.iter().filter_map(|row| field(row, SECONDS_BEHIND).parse().ok()).max();
+                Ok(seconds.map(Duration::from_secs))
+            }
+            Err(error) if error.kind == SourceErrorKind::Refused => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// How many XA transactions are prepared; 0 where we may not know.

@@ -69,3 +69,32 @@ async fn a_replica_of_mariadb_is_gone_on_with_where_its_primary_was_left() {
     let replica = Server::MariaDb(MariaDb::replica_of(primary, &[]).await.expect("a replica"));
     goes_on_at_the_replica(world, replica).await;
 }
+
+/// Holds the replica back by an hour, and asks it.
+async fn tells_its_lag(world: World, replica: Server, delay: &str) {
+    let connector = connector_of(&replica);
+    // Its database comes with the log.
+    let client = wait_for("the replica", Duration::from_secs(30), async || replica.connect("shop").await.ok()).await;
+    run(&mut client.unwrap_or_else(|e| panic!("{e}")), delay).await;
+    let behind = wait_for("lag", Duration::from_secs(30), async || {
+        // It knows of its lag once there is something to wait for.
+        world.run("create or replace view v as select 1").await;
+        connector.load().await.expect("asks").replica_lag.filter(|lag| *lag > Duration::ZERO)
+    });
+    behind.await.unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(world.connector.load().await.expect("asks").replica_lag, None, "the primary");
+}
+
+#[tokio::test]
+async fn a_replica_that_is_read_tells_how_far_it_is_behind() {
+    let world = World::mysql(&[]).await;
+    let Server::MySql(primary) = &world.server else { panic!("MySQL") };
+    let replica = Server::MySql(MySql::replica_of(primary, &[]).await.expect("a replica"));
+    let delay = "stop replica;\nchange replication source to source_delay = 3600;\nstart replica";
+    tells_its_lag(world, replica, delay).await;
+
+    let world = World::mariadb(&[]).await;
+    let Server::MariaDb(primary) = &world.server else { panic!("MariaDB") };
+    let replica = Server::MariaDb(MariaDb::replica_of(primary, &[]).await.expect("a replica"));
+    tells_its_lag(world, replica, "stop slave;\nchange master to master_delay = 3600;\nstart slave").await;
+}

@@ -3,12 +3,13 @@
 //! A table that comes into the publication is not listed before the transactions have ended that had it locked for
 //! writing right then: what they wrote before is in no log of ours, and no snapshot shows it while they run.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use figvine_change::{Load, ReadOrder, SourceError, TableSize};
 use tokio_postgres::Row;
+use tokio_postgres::types::PgLsn;
 
 use crate::catalogue::{Catalogue, TableFacts};
 use crate::connector::Postgres;
@@ -169,20 +170,46 @@ async fn sizes(catalogue: &Catalogue, captured: &[&TableFacts]) -> Result<Vec<Ta
     Ok(captured.iter().filter_map(sized).collect())
 }
 
+/// Looks kept of how far the log was, at most.
+const LOOKS: usize = 1000;
+
+/// How far the log was when it was looked at. PostgreSQL's own `replay_lag` is the time of the last record that a standby has
+/// replayed: of one that has stopped to replay it says nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Looks(Mutex<VecDeque<(Instant, u64)>>);
+
+impl Looks {
+    /// How long a standby lacks what it lacks, now that the log is at `newest` and the standby has replayed up to `replayed`.
+    fn lag(&self, now: Instant, newest: u64, replayed: u64) -> Duration {
+        let mut looks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if looks.len() < LOOKS && looks.back().is_none_or(|(_, lsn)| *lsn < newest) {
+            looks.push_back((now, newest));
+        }
+        while looks.front().is_some_and(|(_, lsn)| *lsn <= replayed) {
+            looks.pop_front();
+        }
+        looks.front().map_or(Duration::ZERO, |(at, _)| now.saturating_duration_since(*at))
+    }
+}
+
 pub(crate) async fn load(postgres: &Postgres) -> Result<Load, SourceError> {
     let catalogue = postgres.catalogue().await?;
     // Walsenders of logical slots are readers like us. What we may not see is null.
     let query = "
+        with standbys as (
+          select r.* from pg_stat_replication r
+          where not exists (select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical'))
         select (select count(*) from pg_stat_activity
                 where state = 'active' and backend_type = 'client backend' and application_name not like 'figvine %'),
-               (select max(extract(epoch from r.replay_lag))::float8 from pg_stat_replication r
-                where not exists (select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical'))";
+               (select max(extract(epoch from replay_lag))::float8 from standbys),
+               case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end,
+               (select min(replay_lsn) from standbys)";
     let row =
         catalogue.client().query_one(query, &[]).await.map_err(|e| of_query(e, "asking how busy the server is"))?;
-    Ok(Load {
-        active_sessions: u32::try_from(row.get::<_, i64>(0)).unwrap_or_default(),
-        replica_lag: row.get::<_, Option<f64>>(1).and_then(|lag| Duration::try_from_secs_f64(lag).ok()),
-    })
+    let told = row.get::<_, Option<f64>>(1).and_then(|lag| Duration::try_from_secs_f64(lag).ok());
+    let lsn = |at: usize| row.get::<_, Option<PgLsn>>(at).map(u64::from);
+    let seen = lsn(2).zip(lsn(3)).map(|(newest, replayed)| postgres.looks.lag(Instant::now(), newest, replayed));
+    Ok(Load { active_sessions: u32::try_from(row.get::<_, i64>(0)).unwrap_or_default(), replica_lag: told.max(seen) })
 }
 
 #[cfg(test)]
@@ -201,5 +228,17 @@ mod tests {
         assert!(waits(&added, &[writer("4/1", false), writer("6/1", false)]));
         assert!(!waits(&added, &[writer("4/2", false), writer("6/1", false)]));
         assert!(!waits(&added, &[writer("4/1", false)]), "it was waited for once");
+    }
+
+    #[test]
+    fn a_standby_that_does_not_replay_falls_behind_with_the_time() {
+        let looks = Looks::default();
+        let begin = Instant::now();
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        assert_eq!(looks.lag(at(0), 100, 100), Duration::ZERO);
+        assert_eq!(looks.lag(at(3), 200, 100), Duration::ZERO, "just seen");
+        assert_eq!(looks.lag(at(6), 300, 150), Duration::from_secs(3));
+        assert_eq!(looks.lag(at(9), 300, 250), Duration::from_secs(3), "of what came at 6");
+        assert_eq!(looks.lag(at(12), 300, 300), Duration::ZERO);
     }
 }
