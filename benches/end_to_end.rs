@@ -21,17 +21,17 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use figvine_sandbox::{Nats, NatsOptions, Postgres, PostgresOptions};
-use futures_util::StreamExt as _;
 use nix::sys::resource::{UsageWho, getrusage};
 use tokio_postgres::Client;
 
 mod end_to_end {
     pub(crate) mod backfill;
+    pub(crate) mod latency;
     pub(crate) mod made;
     pub(crate) mod mysql;
 }
 
-use end_to_end::{backfill, made, mysql};
+use end_to_end::{backfill, latency, made, mysql};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -129,18 +129,6 @@ struct Figures {
     ratio_to_limit: Option<f64>,
 }
 
-/// From commit to stored.
-#[derive(serde::Serialize)]
-struct Latency {
-    workload: &'static str,
-    program: &'static str,
-    transactions: usize,
-    transactions_per_s: f64,
-    median_ms: f64,
-    p99_ms: f64,
-    max_ms: f64,
-}
-
 fn main() -> Outcome<()> {
     let mut wanted = Vec::new();
     let mut args = std::env::args().skip(1);
@@ -160,7 +148,7 @@ fn main() -> Outcome<()> {
         }
     }
     let others = mysql::WORKLOADS.iter().map(|w| w.name).chain(backfill::WORKLOADS.iter().map(|w| w.name));
-    let names = WORKLOADS.iter().map(|w| w.name).chain(others).chain(["latency"]);
+    let names = WORKLOADS.iter().map(|w| w.name).chain(others).chain(latency::WORKLOADS.iter().map(|w| w.name));
     let names: Vec<_> = names.collect();
     if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(format!("no workload {unknown}; there are {}", names.join(" ")).into());
@@ -186,9 +174,11 @@ fn main() -> Outcome<()> {
                 results.push(serde_json::to_value(figures)?);
             }
         }
-        if is_wanted("latency") {
-            say("latency: 1000 transactions a second for 20 s");
-            results.push(serde_json::to_value(Box::pin(latency()).await?)?);
+        for workload in latency::WORKLOADS.iter().filter(|w| is_wanted(w.name)) {
+            say(&format!("{}: {}", workload.name, workload.what));
+            for latency in Box::pin(latency::measure(workload)).await? {
+                results.push(serde_json::to_value(latency)?);
+            }
         }
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
         fs::create_dir_all(&folder)?;
@@ -348,82 +338,6 @@ fn peak_mib(pid: u32) -> Option<f64> {
     Some(kib / 1024.0)
 }
 
-/// How long a change takes from its commit into the stream, while 1000 transactions come a second.
-async fn latency() -> Outcome<Latency> {
-    const WRITERS: u32 = 4;
-    const PER_WRITER: u32 = 5_000;
-    const EVERY: Duration = Duration::from_millis(4);
-    let postgres = Postgres::start(PostgresOptions::default()).await?;
-    let nats = Nats::start(NatsOptions::default()).await?;
-    let client = postgres.connect(DATABASE).await?;
-    client.batch_execute(NARROW).await?;
-    let home = tempfile::tempdir()?;
-    let config = home.path().join("figvine.yaml");
-    fs::write(&config, configuration(&postgres, &nats, ""))?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_figvine"));
-    command.arg("-c").arg(&config).arg("run").stderr(fs::File::create(home.path().join("log"))?);
-    let mut figvine = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
-    let is_read = || async {
-        let query = "select from pg_replication_slots where active_pid is not null";
-        client.query_opt(query, &[]).await.ok().flatten()
-    };
-    figvine_sandbox::wait_for("the bridge to read", Duration::from_secs(30), async || is_read().await).await?;
-
-    let began = Instant::now();
-    let mut writers = tokio::task::JoinSet::new();
-    for writer in 0..WRITERS {
-        let client = postgres.connect(DATABASE).await?;
-        writers.spawn(async move {
-            let insert = client.prepare("insert into load values ($1, 1, 'name', now())").await?;
-            let mut tick = tokio::time::interval(EVERY);
-            for n in 0..PER_WRITER {
-                tick.tick().await;
-                client.execute(&insert, &[&i64::from(writer * PER_WRITER + n)]).await?;
-            }
-            Ok::<_, tokio_postgres::Error>(())
-        });
-    }
-    while let Some(written) = writers.join_next().await {
-        written??;
-    }
-    let seconds = began.elapsed().as_secs_f64();
-    let all = u64::from(WRITERS * PER_WRITER);
-    let context = jetstream::new(async_nats::connect(nats.url()).await?);
-    let mut stream = context.get_stream("FIGVINE_LOAD").await?;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while stream.info().await?.state.messages < all {
-        if Instant::now() > deadline {
-            return Err("not all transactions came into the stream".into());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    let consumer = stream.create_consumer(jetstream::consumer::pull::OrderedConfig::default()).await?;
-    let mut messages = consumer.messages().await?.take(usize::try_from(all)?);
-    let mut took = Vec::new();
-    while let Some(message) = messages.next().await {
-        let message = message?;
-        let stored_ns = message.info().map_err(|e| e.to_string())?.published.unix_timestamp_nanos();
-        let committed = message.headers.as_ref().and_then(|h| h.get("ce-time")).ok_or("an event without ce-time")?;
-        let committed_ns = committed.as_str().parse::<jiff::Timestamp>()?.as_nanosecond();
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds are small")]
-        took.push((stored_ns - committed_ns) as f64 / 1e6);
-    }
-    figvine.kill().await?;
-    took.sort_by(f64::total_cmp);
-    let at = |share: usize| took.get(took.len() * share / 1000).copied().unwrap_or_default();
-    #[expect(clippy::cast_precision_loss, reason = "thousands are exact")]
-    let transactions_per_s = took.len() as f64 / seconds;
-    Ok(Latency {
-        workload: "latency",
-        program: "figvine",
-        transactions: took.len(),
-        transactions_per_s,
-        median_ms: at(500),
-        p99_ms: at(990),
-        max_ms: took.last().copied().unwrap_or_default(),
-    })
-}
-
 fn table(results: &[serde_json::Value]) -> String {
     let mut out = String::new();
     let head = ["workload", "program", "rows/s", "own us/row", "source us/row", "broker us/row", "RSS MiB", "of limit"];
@@ -435,15 +349,25 @@ fn table(results: &[serde_json::Value]) -> String {
     for one in results {
         let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
         let number = |name: &str| one[name].as_f64().unwrap_or_default();
-        if text("workload") == "latency" {
+        if one.get("p99_ms").is_some() {
             let _ = writeln!(
                 out,
-                "latency       figvine         {:.0} transactions/s: commit to stored {:.2} ms median, {:.2} ms p99, {:.2} ms at most",
+                "{:<13} {:<15} {:.0} transactions/s: commit to stored {:.2} ms median, {:.2} ms p99, {:.2} ms at most",
+                text("workload"),
+                text("program"),
                 number("transactions_per_s"),
                 number("median_ms"),
                 number("p99_ms"),
                 number("max_ms")
             );
+            if let Some(ratio) = one["p99_by_quiet"].as_f64() {
+                let rows = number("rows_per_s");
+                let _ = writeln!(
+                    out,
+                    "{:<29} {rows:.0} existing rows/s beside them; p99 is {ratio:.2} times that without",
+                    ""
+                );
+            }
             continue;
         }
         let ratio = one["ratio_to_limit"].as_f64().map_or("-".into(), |ratio| format!("{ratio:.2}"));
