@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "seeds, and what a machine lacks, are told")]
 
 mod live {
+    pub(crate) mod archive;
     pub(crate) mod harness;
     pub(crate) mod journal;
 
@@ -23,6 +24,7 @@ mod live {
     mod outages;
     mod positions;
     mod reload;
+    mod samples;
     mod shapes;
     mod standby;
     mod tables;

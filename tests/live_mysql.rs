@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "seeds, and what a machine lacks, are told")]
 
+#[path = "live/archive.rs"]
+mod archive;
 #[path = "live/harness.rs"]
 #[expect(dead_code, reason = "what concerns PostgreSQL is for the other live tests")]
 mod harness;

@@ -10,11 +10,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{DATABASE, Event, LONG, SOON, World, events, wait_growth, wait_messages};
-use super::journal::{Random, contended, rebuilt};
+use super::journal::{Random, contended, contended_rows, rebuilt};
 
 const INITIAL: &str = "    initial: backfill\n    backfill: { chunk_time: 1ms }\n";
-/// Rows that are there before anything is read.
-const ROWS: u64 = 20_000;
 
 /// Asks the bridge, by the command line; JSON.
 pub(crate) async fn ask(world: &World, args: &[&str]) -> Value {
@@ -256,13 +254,15 @@ async fn a_table_that_is_made_while_the_bridge_runs_is_captured_without_a_gap() 
 }
 
 /// Tables that writers change, with each key's version kept beside them, so that it goes on behind a delete.
-const CONTENDED: &str = "
-    create schema beside;
-    create table beside.versions(id int primary key, version bigint not null);
-    create table accounts(id int primary key, version bigint not null, note text);
-    insert into beside.versions select n, 1 from generate_series(-20000, 20000) n;
-    insert into accounts select n, 1, repeat('x', n % 50) from generate_series(1, 20000) n;
-";
+fn contended_tables(rows: u64) -> String {
+    format!(
+        "create schema beside;
+         create table beside.versions(id int primary key, version bigint not null);
+         create table accounts(id int primary key, version bigint not null, note text);
+         insert into beside.versions select n, 1 from generate_series(-{rows}, {rows}) n;
+         insert into accounts select n, 1, repeat('x', n % 50) from generate_series(1, {rows}) n"
+    )
+}
 
 async fn write(postgres: String, mut random: Random, enough: CancellationToken) {
     'connected: while !enough.is_cancelled() {
@@ -283,10 +283,11 @@ async fn write(postgres: String, mut random: Random, enough: CancellationToken) 
 
 /// Some changes: each bumps the versions of the keys that it touches.
 fn transaction(random: &mut Random) -> String {
+    let rows = contended_rows();
     let mut sql = "begin;".to_owned();
     for _ in 0..1 + random.below(4) {
         // Every other one of few keys: writers meet there, and chunks meet them.
-        let id = 1 + if random.below(2) == 0 { random.below(100) * (ROWS / 100) } else { random.below(ROWS) };
+        let id = 1 + if random.below(2) == 0 { random.below(100) * (rows / 100) } else { random.below(rows) };
         // Statements that wait for a row judge by what they saw before: whoever holds a key's versions is alone with it.
         sql += &format!("select from beside.versions where id in ({id}, -{id}) order by id for update;");
         let bumped = |id: &str| format!("update beside.versions set version = version + 1 where id = {id};");
@@ -347,7 +348,7 @@ fn writers(postgres: &Postgres, count: u64, random: &mut Random) -> (JoinSet<()>
 async fn a_backfill_under_writers_and_kills_tells_each_row_once_and_never_of_the_past() {
     let world = World::with(contended(), NatsOptions::default()).await;
     world.configure("    initial: backfill\n    backfill: { chunk_time: 1ms, rate: 4000 }\n");
-    world.run_sql(CONTENDED).await;
+    world.run_sql(&contended_tables(contended_rows())).await;
     let mut random = Random::seeded();
     let (mut writing, enough) = writers(&world.postgres, 8, &mut random);
     let mut bridge = world.bridge();

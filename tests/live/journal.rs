@@ -322,6 +322,11 @@ fn the_check_sees_what_is_wrong() {
     check_events(&right, &HashMap::new()).expect_err("not in the journal");
 }
 
+/// Rows of a table that is backfilled under writers: 20,000, or as many as FIGVINE_LIVE_ROWS says.
+pub(crate) fn contended_rows() -> u64 {
+    std::env::var("FIGVINE_LIVE_ROWS").map_or(20_000, |rows| rows.parse().expect("FIGVINE_LIVE_ROWS: a number"))
+}
+
 /// What the stream tells of a table with the columns `id` and `version`, rebuilt. Each key's versions rise by one with each change, and a read says what stood.
 pub(crate) fn rebuilt(events: &[Event], table: &str) -> BTreeMap<i64, i64> {
     let mut known: BTreeMap<i64, (i64, bool)> = BTreeMap::new();

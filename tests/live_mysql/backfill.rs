@@ -11,28 +11,29 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{Kind, World};
-use crate::journal::{Random, rebuilt};
+use crate::journal::{Random, contended_rows, rebuilt};
 
-/// Rows that are there before anything is read.
-const ROWS: u64 = 10_000;
 /// How long the backfill may take.
 const LONG: Duration = Duration::from_secs(180);
 
 /// A table, and each key's version beside it, so that it goes on behind a delete.
 async fn create(world: &World) {
+    let rows = contended_rows();
+    assert!(rows <= 1_000_000, "six digits are joined");
     world
-        .run(
+        .run(&format!(
             "create database beside;
 create table beside.versions(id int primary key, version bigint not null);
 create table digits(d int primary key);
 insert into digits values (0), (1), (2), (3), (4), (5), (6), (7), (8), (9);
-create table beside.numbers as select a.d * 1000 + b.d * 100 + c.d * 10 + e.d + 1 as n
-  from digits a, digits b, digits c, digits e;
+create table beside.numbers as
+  select a.d * 100000 + b.d * 10000 + c.d * 1000 + e.d * 100 + f.d * 10 + g.d + 1 as n
+  from digits a, digits b, digits c, digits e, digits f, digits g having n <= {rows};
 drop table digits;
 create table accounts(id int primary key, version bigint not null, note varchar(100));
 insert into beside.versions select n, 1 from beside.numbers union all select -n, 1 from beside.numbers;
-insert into accounts select n, 1, repeat('x', n % 50) from beside.numbers",
-        )
+insert into accounts select n, 1, repeat('x', n % 50) from beside.numbers"
+        ))
         .await;
 }
 
@@ -56,9 +57,11 @@ async fn write(url: String, mut random: Random, enough: CancellationToken) {
 
 /// Some changes: each bumps the versions of the keys that it touches.
 fn transaction(random: &mut Random) -> String {
+    let rows = contended_rows();
     let mut sql = "begin;".to_owned();
     for _ in 0..1 + random.below(3) {
-        let id = 1 + random.below(ROWS);
+        // Every other one of few keys: writers meet there, and chunks meet them.
+        let id = 1 + if random.below(2) == 0 { random.below(100) * (rows / 100) } else { random.below(rows) };
         let bump = "update beside.versions v set v.version = v.version + 1 where";
         let is_there = format!("exists (select 1 from accounts a where a.id = {id})");
         let is_free = format!("not exists (select 1 from accounts b where b.id = -{id})");
@@ -100,7 +103,8 @@ async fn wait_done(world: &World) {
 
 async fn under_writers_and_kills(kind: Kind) {
     let world = World::start(kind).await;
-    world.configure_more("    initial: backfill\n    backfill: { chunk_time: 1ms, rate: 4000 }\n");
+    let rate = contended_rows() / 5;
+    world.configure_more(&format!("    initial: backfill\n    backfill: {{ chunk_time: 1ms, rate: {rate} }}\n"));
     create(&world).await;
     let mut random = Random::seeded();
     let enough = CancellationToken::new();

@@ -1,36 +1,16 @@
 //! Databases that others made, loaded while the bridge runs, and rebuilt from events.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::Path;
-use std::process::Command;
 
 use figvine_sandbox::mysql_async::prelude::Queryable as _;
 use figvine_sandbox::mysql_async::{Conn, Row, Value as Field};
 use serde_json::{Map, Value, json};
 
 use super::world::{Kind, World};
-
-/// Where the dumps may be, beside the repository or its worktrees: they are others' work and large.
-const ARCHIVES: [&str; 2] = ["../shared/data/sample-dbs.tar.xz", "../../shared/data/sample-dbs.tar.xz"];
+use crate::archive::sample;
 
 /// Rows by table and key.
 type Tables = BTreeMap<String, BTreeMap<String, Value>>;
-
-/// A dump of the archive; `None`, said aloud, where there is no archive.
-fn dump(name: &str, folder: &Path) -> Option<Vec<u8>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let Some(archive) = ARCHIVES.iter().map(|archive| root.join(archive)).find(|archive| archive.is_file()) else {
-        // Past the capture of the test's output, which shows nothing of a test that passes.
-        let _ = writeln!(std::io::stderr(), "PASSED OVER: {} is not there, {name} was not loaded", ARCHIVES[0]);
-        return None;
-    };
-    let member = format!("samples/{name}");
-    let unpacked =
-        Command::new("tar").arg("-xJf").arg(archive).arg("-C").arg(folder).arg(&member).status().expect("tar");
-    assert!(unpacked.success(), "{member}");
-    Some(std::fs::read(folder.join(member)).expect("a dump"))
-}
 
 /// Statements as the servers' own clients cut them: at `;` and a line's end, or at what DELIMITER says.
 fn statements(dump: &[u8]) -> Vec<Vec<u8>> {
@@ -75,17 +55,26 @@ async fn load(client: &mut Conn, kind: Kind, dump: &[u8]) {
     }
 }
 
-/// What the stream makes of the tables.
-async fn rebuilt(world: &World) -> Tables {
+/// What the stream makes of the tables. Where a backfill is part of it, a row's first event may be any.
+async fn rebuilt(world: &World, is_backfilled: bool) -> Tables {
     let mut tables = Tables::new();
     for event in world.events().await {
         let table = tables.entry(event.body["source"]["table"].as_str().expect("a table").to_owned()).or_default();
         let key = event.body["key"].to_string();
         match event.op() {
             "truncate" => table.clear(),
-            "delete" => assert!(table.remove(&key).is_some(), "{} of {key}", event.table()),
+            "delete" => assert!(table.remove(&key).is_some() || is_backfilled, "{} of {key}", event.table()),
             "insert" => assert_eq!(table.insert(key, event.body["after"].clone()), None, "{}", event.table()),
-            "update" => assert!(table.insert(key, event.body["after"].clone()).is_some(), "{}", event.table()),
+            "update" => {
+                let before = table.insert(key, event.body["after"].clone());
+                assert!(before.is_some() || is_backfilled, "{}", event.table());
+            }
+            "read" if is_backfilled => {
+                // What was told already is told again at most.
+                if let Some(before) = table.insert(key, event.body["after"].clone()) {
+                    assert_eq!(before, event.body["after"], "{}", event.table());
+                }
+            }
             other => panic!("{other}"),
         }
     }
@@ -158,24 +147,48 @@ fn value(kind: &str, field: Field) -> Value {
     }
 }
 
+async fn run(client: &mut Conn, work: &str) {
+    for statement in work.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
+        client.query_drop(statement).await.unwrap_or_else(|e| panic!("{statement}: {e}"));
+    }
+}
+
+/// Loaded and worked on while the bridge runs.
 async fn rebuilds(kind: Kind, name: &str, work: &str, rows: usize) {
     let world = World::start(kind).await;
-    let Some(dump) = dump(name, world.home.path()) else { return };
+    let Some(dump) = sample(name, world.home.path()) else { return };
     world.drain().await;
     let mut bridge = world.bridge();
     let mut client = world.client().await;
     load(&mut client, kind, &dump).await;
     let mut client = world.client().await;
-    for statement in work.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
-        client.query_drop(statement).await.unwrap_or_else(|e| panic!("{statement}: {e}"));
-    }
+    run(&mut client, work).await;
     bridge.must_run();
     bridge.stop().await;
     world.drain().await;
-    let (rebuilt, stored) = (rebuilt(&world).await, stored(&mut client).await);
+    is_equal(&rebuilt(&world, false).await, &stored(&mut client).await, rows);
+}
+
+/// Loaded before the bridge runs, and worked on while it reads what is there.
+async fn backfills(kind: Kind, name: &str, work: &str, rows: usize) {
+    let world = World::start(kind).await;
+    let Some(dump) = sample(name, world.home.path()) else { return };
+    load(&mut world.client().await, kind, &dump).await;
+    world.configure_more("    initial: backfill\n    backfill: { chunk_time: 1ms, rate: 20000 }\n");
+    let mut bridge = world.bridge();
+    world.wait_growth(&mut bridge, 1000).await;
+    let mut client = world.client().await;
+    run(&mut client, work).await;
+    bridge.kill9();
+    world.drain().await;
+    let rebuilt = rebuilt(&world, true).await;
+    is_equal(&rebuilt, &stored(&mut client).await, rows);
+}
+
+fn is_equal(rebuilt: &Tables, stored: &Tables, rows: usize) {
     assert!(stored.values().map(BTreeMap::len).sum::<usize>() > rows);
     assert_eq!(rebuilt.keys().collect::<Vec<_>>(), stored.keys().collect::<Vec<_>>());
-    for (table, rows) in &stored {
+    for (table, rows) in stored {
         let others = &rebuilt[table];
         assert_eq!(others.len(), rows.len(), "{table}");
         for (key, row) in rows {
@@ -214,4 +227,14 @@ async fn chinook_is_rebuilt_from_the_events_of_mysql() {
 #[tokio::test(flavor = "multi_thread")]
 async fn chinook_is_rebuilt_from_the_events_of_mariadb() {
     rebuilds(Kind::MariaDb, "chinook-my.sql", CHINOOK_WORK, 10_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sakila_is_rebuilt_from_a_backfill_of_mysql_and_the_changes_beside_it() {
+    backfills(Kind::MySql, "sakila-my-full.sql", SAKILA_WORK, 40_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sakila_is_rebuilt_from_a_backfill_of_mariadb_and_the_changes_beside_it() {
+    backfills(Kind::MariaDb, "sakila-my-full.sql", SAKILA_WORK, 40_000).await;
 }
