@@ -66,6 +66,10 @@ fn in_stream(line: &str) -> String {
     format!("{SMALL}    stream:\n      {line}\n")
 }
 
+fn in_private(line: &str) -> String {
+    format!("{SMALL}    private:\n      {line}\n")
+}
+
 fn in_postgres(line: &str) -> String {
     SMALL.replace("    tables", &format!("      {line}\n    tables"))
 }
@@ -126,6 +130,19 @@ sources:
     subject: "cdc.{source}.{table}.{key}"
     ce_source: https://example.org/shop
     release_delay: 5m
+    private:
+      default: deny
+      key: hunter2-hunter2-hunter2
+      columns:
+        - {match: "*.*.a", publish: true}
+        - {match: "*.*.b", drop: true}
+        - {match: "*.*.c", mask: {}}
+        - {match: "*.*.d", mask: {text: hidden}}
+        - {match: "*.*.e", mask: {keep_first: 1, keep_last: 2}}
+        - {match: "*.*.f", hash: {}}
+        - {match: "*.*.g", tokenise: {}}
+        - {match: "*.*.h", encrypt: {subject: id}}
+        - {match: "*.*.i", encrypt: {subject: id, kind: customer, shredded: mask}}
     initial: backfill
     backfill: {rate: 5000, bytes_rate: 10MiB, parallel: 4, chunk_time: 1s, max_replica_lag: off, max_active_sessions: 50, min_log_free: 10}
 http: {listen: off}
@@ -282,6 +299,22 @@ fn each_mistake_has_its_message() {
         ("a variable without an end", in_stream("name: '${NAME'")),
         ("a variable that is no name", in_stream("name: '${a b}'")),
         ("a file that is not there", in_stream("name: '${file:/nowhere/at/all}'")),
+        ("a rule as a string", in_private("columns: ['*.*.email']")),
+        ("rules as a mapping", in_private("columns: {match: '*.*.email', drop: true}")),
+        ("a rule that does nothing", in_private("columns: [{match: '*.*.email'}]")),
+        ("a rule that does two things", in_private("columns: [{match: '*.*.email', drop: true, mask: {}}]")),
+        ("a rule without columns", in_private("columns: [{drop: true}]")),
+        ("an unknown way to hide", in_private("columns: [{match: '*.*.email', tokenize: {}}]")),
+        ("a rule that does not drop", in_private("columns: [{match: '*.*.email', drop: false}]")),
+        ("a rule over tables", in_private("columns: [{match: 'public.email', drop: true}]")),
+        ("a rule that is no glob", in_private("columns: [{match: 'public.t.[a', drop: true}]")),
+        ("a hash with a setting", in_private("columns: [{match: '*.*.email', hash: {key: s3cret}}]")),
+        ("a hash without a key", in_private("columns: [{match: '*.*.email', hash: {}}]")),
+        ("a key that can be guessed at", in_private("key: s3cret")),
+        ("a mask that is two", in_private("columns: [{match: '*.*.email', mask: {text: x, keep_last: 2}}]")),
+        ("a mask that keeps nothing", in_private("columns: [{match: '*.*.email', mask: {keep_last: 0}}]")),
+        ("an encryption for nobody", in_private("columns: [{match: '*.*.email', encrypt: {}}]")),
+        ("an unknown default", in_private("default: denied")),
         ("the same stream twice", twice("stream: {name: S}")),
         (
             "the same slot twice",
@@ -487,8 +520,12 @@ fn a_context_of_the_nats_cli_is_read() {
 }
 
 /// Variables that the reference needs.
-const PASSWORDS: [(&str, &str); 3] =
-    [("SHOP_PASSWORD", "hunter2"), ("CRM_PASSWORD", "hunter2"), ("ERP_PASSWORD", "hunter2")];
+const PASSWORDS: [(&str, &str); 4] = [
+    ("SHOP_PASSWORD", "hunter2"),
+    ("CRM_PASSWORD", "hunter2"),
+    ("ERP_PASSWORD", "hunter2"),
+    ("FIGVINE_SECRET", "hunter2-hunter2-hunter2"),
+];
 
 fn committed(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)).expect("committed")
@@ -555,6 +592,9 @@ fn the_reference_holds_every_key_and_no_other() {
                     let key = if path == "sources" { "*" } else { key };
                     walk(&if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }, value, out);
                 }
+            }
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                items.iter().for_each(|item| walk(&format!("{path}.*"), item, out));
             }
             _ => {
                 out.insert(path.to_owned());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use figvine_mysql::config as mysql;
@@ -176,6 +177,7 @@ impl Reader<'_> {
         let stream = self.stream(name, section);
         let events = self.events(name, section);
         let backfill = self.backfill(section);
+        let private = self.private(section);
         let seed = stream.as_ref().map(|stream| stream.name.clone()).unwrap_or_default();
         let given: Vec<_> = ENGINES.into_iter().filter(|key| section.has(key)).collect();
         let mut engines = Vec::new();
@@ -201,7 +203,14 @@ impl Reader<'_> {
             }
         }
         let engine = engines.into_iter().next()?;
-        Some(Source { name: name.to_owned(), engine, events, stream: stream?, backfill: backfill? })
+        Some(Source {
+            name: name.to_owned(),
+            engine,
+            events,
+            private: Arc::new(private?),
+            stream: stream?,
+            backfill: backfill?,
+        })
     }
 
     fn tables(&mut self, section: &Section<'_>) -> Vec<String> {
@@ -218,7 +227,7 @@ impl Reader<'_> {
         tables
     }
 
-    fn has_complaint_at(&self, section: &Section<'_>, name: &str) -> bool {
+    pub(super) fn has_complaint_at(&self, section: &Section<'_>, name: &str) -> bool {
         let path = section.path(name);
         self.complaints.0.iter().any(|c| c.path == path)
     }
