@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_nats::jetstream::Context;
 use async_nats::jetstream::kv::{self, CreateErrorKind};
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
-use async_nats::jetstream::{Context, context};
+use async_nats::jetstream::stream::{self, LastRawMessageErrorKind, Stream};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
@@ -83,22 +83,22 @@ impl SubjectKeys {
     /// # Errors
     /// It can neither be opened nor made.
     pub async fn open(context: &Context, settings: &Settings) -> Result<Self, KeyError> {
-        let store = match Box::pin(context.get_key_value(BUCKET)).await {
-            Ok(store) => store,
-            Err(_) => {
-                let config = kv::Config {
-                    bucket: BUCKET.into(),
-                    description: "keys of the subjects whose data figvine encrypts, each wrapped".into(),
-                    history: 2,
-                    num_replicas: settings.replicas,
-                    ..kv::Config::default()
-                };
-                let made = Box::pin(context.create_key_value(config)).await;
-                made.map_err(|e: context::CreateKeyValueError| told("kept: the bucket cannot be made", e))?
-            }
+        // As KV makes its streams, but for `deny_delete`: what is deleted by its sequence is overwritten on disk.
+        let config = stream::Config {
+            name: format!("KV_{BUCKET}"),
+            description: Some("keys of the subjects whose data figvine encrypts, each wrapped".into()),
+            subjects: vec![format!("$KV.{BUCKET}.>")],
+            max_messages_per_subject: 2,
+            discard: stream::DiscardPolicy::New,
+            allow_rollup: true,
+            allow_direct: true,
+            num_replicas: settings.replicas,
+            ..stream::Config::default()
         };
-        let stream = soon("read", Box::pin(context.get_stream(format!("KV_{BUCKET}")))).await?;
-        let stream = stream.map_err(|e| told("read", e))?;
+        let stream = soon("kept", Box::pin(context.get_or_create_stream(config))).await?;
+        let stream = stream.map_err(|e| told("kept: the bucket cannot be made", e))?;
+        let store = soon("read", Box::pin(context.get_key_value(BUCKET))).await?;
+        let store = store.map_err(|e| told("read", e))?;
         let kept = Some(Kept { store, stream });
         Ok(Self { kept, source: settings.source.clone(), is_stale: Arc::default() })
     }
