@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::{CliError, Output};
 use crate::config::Config;
-use crate::map::private::KeyError;
+use crate::map::private::{KeyError, OTHER_SECRET};
 use crate::stream::{Shredding, SubjectKeys};
 use crate::wiring;
 
@@ -43,7 +43,7 @@ pub(super) async fn shred(config: &Config, args: &Args, output: Output) -> Resul
     for source in encrypting {
         let Some(master) = source.private.master() else { continue };
         let subject = master.subject(&args.kind, &args.subject);
-        let keys = SubjectKeys::open(&context, &source.stream).await.map_err(kept)?;
+        let keys = SubjectKeys::open(&context, &source.stream, master).await.map_err(kept)?;
         let outcome = Box::pin(keys.shred(&subject, &at)).await.map_err(kept)?;
         let (word, words) = match outcome {
             Shredding::Done => ("shredded", "is shredded: what was published of it cannot be read any more"),
@@ -69,7 +69,7 @@ pub(super) fn kept(error: KeyError) -> CliError {
     let failed = CliError::new(exit_code, code, error.to_string());
     let failed = match is_transient {
         true => failed,
-        false => failed.hint("Set `private.key` to the text that it was when the subject was first published."),
+        false => failed.hint(OTHER_SECRET),
     };
     match error {
         KeyError::Store { source: Some(source), .. } => failed.because(source),

@@ -32,7 +32,7 @@ pub(super) async fn unseal(config: &Config, args: &Args) -> Result<(), CliError>
     let mut opener = Opener { sources: Vec::new(), known: HashMap::new(), closed: 0 };
     for source in chosen.into_iter().filter(|source| !source.private.kinds().is_empty()) {
         let Some(master) = source.private.master() else { continue };
-        opener.sources.push((master, SubjectKeys::open(&context, &source.stream).await.map_err(kept)?));
+        opener.sources.push((master, SubjectKeys::open(&context, &source.stream, master).await.map_err(kept)?));
     }
     if args.values.is_empty() {
         for line in std::io::stdin().lock().lines() {

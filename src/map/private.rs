@@ -41,6 +41,9 @@ use plan::Plan;
 /// Tables whose plans are kept. A connector makes a table anew when its shape may have changed, a backfill for each chunk.
 const PLANS_MAX: usize = 4096;
 
+/// What to do about a secret that is another.
+pub(crate) const OTHER_SECRET: &str = "Set `private.key` to what it was at the first start. Where it is to be another from now on, see docs/private-data.md.";
+
 /// A batch that cannot be rewritten. No error tells values of rows, subjects, or keys.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateError {
@@ -82,7 +85,7 @@ impl PrivateError {
         match self {
             Self::Plan(error) => error.hint(),
             Self::Key(error) if error.is_transient() => "Look at the nats server's log.",
-            Self::Key(_) => "Set `private.key` to the text that it was when the subject was first published.",
+            Self::Key(_) => OTHER_SECRET,
             Self::Malformed(_) => "Nothing was skipped: the source's log is kept from there.",
         }
     }

@@ -80,9 +80,9 @@ async fn begin<C: Connector>(
     let mut keeper = Keeper::new(key, stream, setup.stream_id.clone());
     let kept = keeper.read().await?;
     let shelf = Shelf::open(&context, stream).await?;
-    let keys = match private.kinds().is_empty() {
-        true => SubjectKeys::none(&stream.source),
-        false => SubjectKeys::open(&context, stream).await.map_err(PrivateError::Key)?,
+    let keys = match private.master() {
+        None => SubjectKeys::none(&stream.source),
+        Some(master) => SubjectKeys::open(&context, stream, master).await.map_err(PrivateError::Key)?,
     };
     let mut broker = JetStream::new(nats.clone(), context.clone(), stream.name.as_str());
     let tail = broker.tail().await?;

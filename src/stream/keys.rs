@@ -16,12 +16,14 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::Settings;
-use crate::map::private::{Entry, KeyError, KeyStore, SubjectId};
+use crate::map::private::{Entry, KeyError, KeyStore, Master, SubjectId};
 
 /// The bucket; its keys are `<source>.<subject>`.
 pub const BUCKET: &str = "FIGVINE_KEYS";
 /// The part of a key that no subject has: the marker.
 const MARKER: &str = "shredded";
+/// Another: what tells the secret.
+const SECRET: &str = "secret";
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Tries to replace an entry that changes meanwhile.
@@ -72,7 +74,7 @@ async fn soon<T>(what: &'static str, asked: impl Future<Output = T>) -> Result<T
 }
 
 impl SubjectKeys {
-    /// Of a source that encrypts nothing: never asked.
+    /// Of a source without a secret: never asked.
     #[must_use]
     pub fn none(source: &str) -> Self {
         Self { kept: None, source: source.to_owned(), is_stale: Arc::default() }
@@ -81,8 +83,9 @@ impl SubjectKeys {
     /// Opens the bucket, which is made where it does not exist, with as many copies as the stream has.
     ///
     /// # Errors
-    /// It can neither be opened nor made.
-    pub async fn open(context: &Context, settings: &Settings) -> Result<Self, KeyError> {
+    /// It can neither be opened nor made; or the source's values were hidden with another secret so far. Under another
+    /// one a subject has another name, and one that was shredded would get a new key.
+    pub async fn open(context: &Context, settings: &Settings, master: &Master) -> Result<Self, KeyError> {
         // As KV makes its streams, but for `deny_delete`: what is deleted by its sequence is overwritten on disk.
         let config = stream::Config {
             name: format!("KV_{BUCKET}"),
@@ -100,7 +103,27 @@ impl SubjectKeys {
         let store = soon("read", Box::pin(context.get_key_value(BUCKET))).await?;
         let store = store.map_err(|e| told("read", e))?;
         let kept = Some(Kept { store, stream });
-        Ok(Self { kept, source: settings.source.clone(), is_stale: Arc::default() })
+        let keys = Self { kept, source: settings.source.clone(), is_stale: Arc::default() };
+        keys.verify(master).await?;
+        Ok(keys)
+    }
+
+    /// Whether the secret is the one of the first time.
+    async fn verify(&self, master: &Master) -> Result<(), KeyError> {
+        let Kept { store, stream } = self.kept()?;
+        let name = self.name(SECRET);
+        let mark = master.mark();
+        match soon("written", Box::pin(store.create(&name, mark.as_str().to_owned().into()))).await? {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == CreateErrorKind::AlreadyExists => {}
+            Err(error) => return Err(told("written", error)),
+        }
+        let subject = format!("{}{name}", store.prefix);
+        let there = soon("read", Box::pin(stream.get_last_raw_message_by_subject(&subject)))
+            .await?
+            .map_err(|e| told("read", e))?;
+        let is_it = *there.payload == *mark.as_str().as_bytes();
+        is_it.then_some(()).ok_or_else(|| KeyError::OtherSecret { source_name: self.source.clone() })
     }
 
     /// Listens for subjects that are shredded. For ever: whoever calls drops it.

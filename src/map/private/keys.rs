@@ -55,6 +55,12 @@ pub enum KeyError {
         /// The subject.
         subject: SubjectId,
     },
+    /// The configured secret is another than it was.
+    #[error("the values of source {source_name} were hidden with another key so far")]
+    OtherSecret {
+        /// The source's name.
+        source_name: String,
+    },
     /// A key cannot be made.
     #[error("no key can be made")]
     Random(#[source] getrandom::Error),

@@ -97,6 +97,12 @@ impl Master {
         SubjectId(URL_SAFE_NO_PAD.encode(half).into())
     }
 
+    /// What tells whether another secret is this one, and nothing else of it. No subject has the name.
+    #[must_use]
+    pub fn mark(&self) -> SubjectId {
+        self.subject("\0", "secret")
+    }
+
     /// A subject's key as it may be kept.
     pub(super) fn wrap(&self, subject: &SubjectId, key: &[u8; 32], nonce: [u8; NONCE]) -> Option<Vec<u8>> {
         encrypt(&self.wrap, nonce, subject.as_str().as_bytes(), key)
