@@ -186,8 +186,15 @@ pub async fn dry_run(
 /// # Errors
 /// When it cannot be asked.
 pub async fn check(source: &Source) -> Result<Vec<Finding>, SourceError> {
-    let check =
-        async { with_connector!(&source.engine, connector => Ok::<_, PipelineError>(connector.check().await?)) };
+    let check = async {
+        with_connector!(&source.engine, connector => {
+            let mut findings = connector.check().await?;
+            if !source.private.rules().is_empty() || !source.private.hides_nothing() {
+                findings.extend(source.private.check(&connector.columns().await?));
+            }
+            Ok::<_, PipelineError>(findings)
+        })
+    };
     match Box::pin(check).await {
         Ok(findings) => Ok(findings),
         Err(PipelineError::Source(error)) => Err(error),

@@ -14,6 +14,7 @@
 //! What is hashed, tokenised or cut is the value's text as it would be published (`42` of the number and of the string),
 //! so equal values look equal whatever the column's type, in the log and in a backfill. SQL's null stays null.
 
+mod check;
 mod keys;
 mod mask;
 mod master;

@@ -441,3 +441,26 @@ async fn another_secret_is_refused_before_a_shredded_subject_gets_a_second_life(
     world.drain().await;
     assert_eq!(world.events().await[0].body["after"]["address"], Value::Null);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_finds_rules_without_columns_and_keys_that_would_go() {
+    let world = World::start().await;
+    world.run_sql("create table people(id int primary key, email text); create table u(id int primary key)").await;
+    world.configure(&rules(&["match: \"*.*.mail\", hash: {}", "match: \"*.people.id\", mask: {}"]));
+    let checked = world.finish(&["check"]).await;
+    assert_eq!(checked.code, Some(4), "{}", checked.stdout);
+    for words in [
+        "the glob '*.*.mail' means no column of a captured table",
+        "column id of table public.people belongs to its key and cannot be masked",
+    ] {
+        assert!(checked.stdout.contains(words), "{words}: {}", checked.stdout);
+    }
+    world.configure(&rules(&["match: \"*.*.email\", hash: {}"]));
+    let checked = world.finish(&["check"]).await;
+    assert!(
+        checked.stdout.contains("every rule means a column; of all columns 1 hashed, 2 published"),
+        "{}",
+        checked.stdout
+    );
+    assert_eq!(checked.code, Some(0), "{}", checked.stdout);
+}

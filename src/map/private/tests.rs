@@ -274,6 +274,33 @@ fn a_row_of_another_width_is_refused_before_it_is_taken_for_one() {
     assert!(matches!(error, PrivateError::Malformed(_)), "{error}");
 }
 
+#[test]
+fn a_rule_that_means_no_column_or_does_not_fit_its_table_is_found() {
+    let column = |table: &str, name: &str, is_key| figvine_change::NamedColumn {
+        schema: "public".into(),
+        table: table.into(),
+        name: name.into(),
+        is_key,
+    };
+    let columns = [column("t", "id", true), column("t", "email", false), column("u", "name", false)];
+    let told = |denies, rules: &[(&str, Action)]| -> Vec<String> {
+        let findings = settings(denies, rules).check(&columns);
+        findings.iter().map(|f| format!("{} {} {}: {}", f.severity, f.code, f.object, f.what)).collect()
+    };
+    assert!(told(false, &[]).is_empty());
+    assert_eq!(
+        told(false, &[("*.*.email", Action::Hash), ("*.*.mail", Action::Drop), ("*.t.id", Action::Drop)]),
+        [
+            "warning FV-3107 setting private: the glob '*.*.mail' means no column of a captured table",
+            "blocker FV-3104 table public.t: column id of table public.t belongs to its key and cannot be dropped",
+        ]
+    );
+    assert_eq!(
+        told(true, &[("*.*.id", Action::Publish), ("*.T.Email", Action::Hash)]),
+        ["ok FV-3107 setting private: every rule means a column; of all columns 1 dropped, 1 hashed, 1 published"]
+    );
+}
+
 /// Keys that outlive a ring, as those in KV do.
 #[derive(Debug, Default)]
 struct Shelf(Passing, Mutex<Option<SubjectId>>);
