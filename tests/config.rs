@@ -606,6 +606,24 @@ fn the_reference_holds_every_key_and_no_other() {
     assert_eq!(found, config::known_keys().into_iter().collect());
 }
 
+/// A block is a whole file, or the section `private` of a source.
+#[test]
+fn every_block_of_yaml_in_the_page_on_private_data_is_loaded() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/private-data.md");
+    let page = fs::read_to_string(page).expect("committed");
+    let blocks: Vec<&str> =
+        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(block, _)| block).collect();
+    assert!(blocks.len() >= 3, "{blocks:?}");
+    for block in blocks {
+        let text = match block.starts_with("private:") {
+            true => format!("{SMALL}{}", block.lines().map(|line| format!("    {line}\n")).collect::<String>()),
+            false => block.to_owned(),
+        };
+        let config = good(&text, &PASSWORDS);
+        assert!(!config.sources()[0].private.hides_nothing(), "{block}");
+    }
+}
+
 /// `INSTA_UPDATE=always` writes the file anew.
 #[test]
 fn the_committed_schema_is_that_of_the_loader() {

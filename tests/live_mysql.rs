@@ -17,5 +17,6 @@ mod live_mysql {
 
     mod backfill;
     mod kills;
+    mod private;
     mod samples;
 }
