@@ -11,8 +11,10 @@ mod man;
 mod position;
 mod render;
 mod run;
+mod shred;
 mod status;
 mod tail;
+mod unseal;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -70,6 +72,10 @@ enum Command {
     /// Show or set where a source goes on.
     #[command(subcommand)]
     Position(position::Command),
+    /// Destroy the key of a subject: all that was published of it encrypted can never be read again.
+    Shred(shred::Args),
+    /// Open encrypted values, with the keys of their subjects.
+    Unseal(unseal::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
     /// Print the manual page, or write the pages of all commands into a folder.
@@ -92,6 +98,8 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Status(args) => status::status(&load(&config)?, &args, output).await,
         Command::Backfill(command) => backfill::backfill(&load(&config)?, &command, output).await,
         Command::Position(command) => position::position(&load(&config)?, &command, output).await,
+        Command::Shred(args) => Box::pin(shred::shred(&load(&config)?, &args, output)).await,
+        Command::Unseal(args) => Box::pin(unseal::unseal(&load(&config)?, &args)).await,
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => man::man(&args),
     }

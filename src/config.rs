@@ -15,6 +15,7 @@ mod debezium;
 mod interpolate;
 mod keys;
 mod overrides;
+mod private;
 mod raw;
 mod resolve;
 mod schema;
@@ -27,12 +28,13 @@ use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use schema::{json_schema, known_keys};
 pub(crate) use size::bytes;
 
-use crate::{backfill, event, nats, stream};
+use crate::{backfill, event, map, nats, stream};
 
 /// What holds: a configuration without mistakes.
 #[derive(Debug, Clone)]
@@ -78,6 +80,8 @@ pub struct Source {
     pub engine: EngineConfig,
     /// How its events look.
     pub events: event::Settings,
+    /// What of its rows is hidden.
+    pub private: Arc<map::private::Settings>,
     /// The stream they go to.
     pub stream: stream::Settings,
     /// How rows that are there already are read.

@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod event;
+pub mod map;
 pub mod nats;
 pub mod stream;
 pub mod telemetry;

@@ -1,13 +1,13 @@
 //! One source's way into its stream: the stages, and what happens when one fails.
 //!
 //! ```text
-//!   backfill::Runner ───┐ rows between transactions
-//!                       v
-//!   Source::next ──> Encoder ──> [Events] ──> Publisher ──> JetStream
-//!        ^           (reader)    bounded       (chain)          │ acks
-//!        │                                                      v
-//!     Durable <──────────── Keeper <──────── Stored ──> Ledger (counters)
-//!                         (checkpoint in KV)
+//!        backfill::Runner ───────┐ rows between transactions
+//!                                v
+//!   Source::next ──> Private ──> Encoder ──> [Events] ──> Publisher ──> JetStream
+//!        ^                 (reader)          bounded       (chain)          │ acks
+//!        │                                                                  v
+//!     Durable <────────────────── Keeper <────────────── Stored ──> Ledger (counters)
+//!                            (checkpoint in KV)
 //! ```
 //!
 //! A session runs all stages from one position on. It ends as a whole: when it is
@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backfill::{self, Desk};
+use crate::map::private;
 use crate::telemetry::{Phase, SourceTelemetry};
 use crate::{event, nats, stream};
 
@@ -48,6 +49,8 @@ pub struct Pipeline<C> {
     pub stream: stream::Settings,
     /// The way to it.
     pub nats: nats::Settings,
+    /// What is hidden.
+    pub private: Arc<private::Settings>,
     /// What is backfilled.
     pub desk: Arc<Desk>,
     /// Where figures go.

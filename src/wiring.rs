@@ -65,7 +65,10 @@ pub type Desks = BTreeMap<String, Arc<Desk>>;
 #[must_use]
 pub fn desks(config: &Config, wanted: &Wanted) -> Desks {
     let chosen = chosen(config, wanted.source.as_deref()).unwrap_or_default();
-    chosen.into_iter().map(|source| (source.name.clone(), Arc::new(Desk::new(source.backfill.clone())))).collect()
+    chosen
+        .into_iter()
+        .map(|source| (source.name.clone(), Arc::new(Desk::new(source.backfill.clone(), Arc::clone(&source.private)))))
+        .collect()
 }
 
 /// Runs the sources, each by itself: one that fails for good does not stop the others.
@@ -121,7 +124,9 @@ fn start(
     running: &mut JoinSet<Ended>,
 ) -> Result<(), PipelineError> {
     let name = source.name.clone();
-    let desk = desks.get(&name).map_or_else(|| Arc::new(Desk::new(source.backfill.clone())), Arc::clone);
+    let desk = desks
+        .get(&name)
+        .map_or_else(|| Arc::new(Desk::new(source.backfill.clone(), Arc::clone(&source.private))), Arc::clone);
     with_connector!(&source.engine, connector => {
         let pipeline = pipeline(config, source, wanted, desk, telemetry, connector);
         running.spawn(async move { (name, Box::pin(pipeline.run(stop)).await) });
@@ -142,6 +147,7 @@ fn pipeline<C: Connector>(
         events: source.events.clone(),
         stream: source.stream.clone(),
         nats: config.nats().clone(),
+        private: Arc::clone(&source.private),
         desk,
         telemetry: telemetry.source(&source.name),
         until: wanted.until.clone(),
@@ -168,7 +174,7 @@ pub async fn dry_run(
             EngineConfig::Mysql(settings) => EngineConfig::Mysql(settings.clone()),
         };
         with_connector!(&engine, connector => {
-            let desk = Arc::new(Desk::new(source.backfill.clone()));
+            let desk = Arc::new(Desk::new(source.backfill.clone(), Arc::clone(&source.private)));
             Box::pin(pipeline(config, source, wanted, desk, &telemetry, connector).dry_run(stop, show)).await
         })
     };
@@ -180,8 +186,15 @@ pub async fn dry_run(
 /// # Errors
 /// When it cannot be asked.
 pub async fn check(source: &Source) -> Result<Vec<Finding>, SourceError> {
-    let check =
-        async { with_connector!(&source.engine, connector => Ok::<_, PipelineError>(connector.check().await?)) };
+    let check = async {
+        with_connector!(&source.engine, connector => {
+            let mut findings = connector.check().await?;
+            if !source.private.rules().is_empty() || !source.private.hides_nothing() {
+                findings.extend(source.private.check(&connector.columns().await?));
+            }
+            Ok::<_, PipelineError>(findings)
+        })
+    };
     match Box::pin(check).await {
         Ok(findings) => Ok(findings),
         Err(PipelineError::Source(error)) => Err(error),

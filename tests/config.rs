@@ -67,6 +67,10 @@ fn in_stream(line: &str) -> String {
     format!("{SMALL}    stream:\n      {line}\n")
 }
 
+fn in_private(line: &str) -> String {
+    format!("{SMALL}    private:\n      {line}\n")
+}
+
 fn in_postgres(line: &str) -> String {
     SMALL.replace("    tables", &format!("      {line}\n    tables"))
 }
@@ -127,6 +131,19 @@ sources:
     subject: "cdc.{source}.{table}.{key}"
     ce_source: https://example.org/shop
     release_delay: 5m
+    private:
+      default: deny
+      key: hunter2-hunter2-hunter2
+      columns:
+        - {match: "*.*.a", publish: true}
+        - {match: "*.*.b", drop: true}
+        - {match: "*.*.c", mask: {}}
+        - {match: "*.*.d", mask: {text: hidden}}
+        - {match: "*.*.e", mask: {keep_first: 1, keep_last: 2}}
+        - {match: "*.*.f", hash: {}}
+        - {match: "*.*.g", tokenise: {}}
+        - {match: "*.*.h", encrypt: {subject: id}}
+        - {match: "*.*.i", encrypt: {subject: id, kind: customer, shredded: mask}}
     initial: backfill
     backfill: {rate: 5000, bytes_rate: 10MiB, parallel: 4, chunk_time: 1s, max_replica_lag: off, max_active_sessions: 50, min_log_free: 10}
 http: {listen: off}
@@ -291,6 +308,22 @@ fn each_mistake_has_its_message() {
         ("a variable without an end", in_stream("name: '${NAME'")),
         ("a variable that is no name", in_stream("name: '${a b}'")),
         ("a file that is not there", in_stream("name: '${file:/nowhere/at/all}'")),
+        ("a rule as a string", in_private("columns: ['*.*.email']")),
+        ("rules as a mapping", in_private("columns: {match: '*.*.email', drop: true}")),
+        ("a rule that does nothing", in_private("columns: [{match: '*.*.email'}]")),
+        ("a rule that does two things", in_private("columns: [{match: '*.*.email', drop: true, mask: {}}]")),
+        ("a rule without columns", in_private("columns: [{drop: true}]")),
+        ("an unknown way to hide", in_private("columns: [{match: '*.*.email', tokenize: {}}]")),
+        ("a rule that does not drop", in_private("columns: [{match: '*.*.email', drop: false}]")),
+        ("a rule over tables", in_private("columns: [{match: 'public.email', drop: true}]")),
+        ("a rule that is no glob", in_private("columns: [{match: 'public.t.[a', drop: true}]")),
+        ("a hash with a setting", in_private("columns: [{match: '*.*.email', hash: {key: s3cret}}]")),
+        ("a hash without a key", in_private("columns: [{match: '*.*.email', hash: {}}]")),
+        ("a key that can be guessed at", in_private("key: s3cret")),
+        ("a mask that is two", in_private("columns: [{match: '*.*.email', mask: {text: x, keep_last: 2}}]")),
+        ("a mask that keeps nothing", in_private("columns: [{match: '*.*.email', mask: {keep_last: 0}}]")),
+        ("an encryption for nobody", in_private("columns: [{match: '*.*.email', encrypt: {}}]")),
+        ("an unknown default", in_private("default: denied")),
         ("the same stream twice", twice("stream: {name: S}")),
         (
             "the same slot twice",
@@ -517,8 +550,12 @@ fn a_context_of_the_nats_cli_is_read() {
 }
 
 /// Variables that the reference needs.
-const PASSWORDS: [(&str, &str); 3] =
-    [("SHOP_PASSWORD", "hunter2"), ("CRM_PASSWORD", "hunter2"), ("ERP_PASSWORD", "hunter2")];
+const PASSWORDS: [(&str, &str); 4] = [
+    ("SHOP_PASSWORD", "hunter2"),
+    ("CRM_PASSWORD", "hunter2"),
+    ("ERP_PASSWORD", "hunter2"),
+    ("FIGVINE_SECRET", "hunter2-hunter2-hunter2"),
+];
 
 fn committed(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name)).expect("committed")
@@ -586,6 +623,9 @@ fn the_reference_holds_every_key_and_no_other() {
                     walk(&if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }, value, out);
                 }
             }
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                items.iter().for_each(|item| walk(&format!("{path}.*"), item, out));
+            }
             _ => {
                 out.insert(path.to_owned());
             }
@@ -594,6 +634,24 @@ fn the_reference_holds_every_key_and_no_other() {
     let mut found = BTreeSet::new();
     walk("", &tree, &mut found);
     assert_eq!(found, config::known_keys().into_iter().collect());
+}
+
+/// A block is a whole file, or the section `private` of a source.
+#[test]
+fn every_block_of_yaml_in_the_page_on_private_data_is_loaded() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/private-data.md");
+    let page = fs::read_to_string(page).expect("committed");
+    let blocks: Vec<&str> =
+        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(block, _)| block).collect();
+    assert!(blocks.len() >= 3, "{blocks:?}");
+    for block in blocks {
+        let text = match block.starts_with("private:") {
+            true => format!("{SMALL}{}", block.lines().map(|line| format!("    {line}\n")).collect::<String>()),
+            false => block.to_owned(),
+        };
+        let config = good(&text, &PASSWORDS);
+        assert!(!config.sources()[0].private.hides_nothing(), "{block}");
+    }
 }
 
 /// `INSTA_UPDATE=always` writes the file anew.

@@ -25,6 +25,7 @@ mod live {
     mod order;
     mod outages;
     mod positions;
+    mod private;
     mod reload;
     mod samples;
     mod shapes;

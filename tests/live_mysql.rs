@@ -20,5 +20,6 @@ mod live_mysql {
     mod backfill;
     mod debezium;
     mod kills;
+    mod private;
     mod samples;
 }

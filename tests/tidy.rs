@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `figvine` in the order of the data. Each imports only from those before it.
-const ORDER: [&str; 12] = [
+const ORDER: [&str; 13] = [
     "telemetry",
     "checkpoint",
     "event",
+    "map",
     "nats",
     "stream",
     "backfill",

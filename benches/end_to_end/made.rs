@@ -33,7 +33,8 @@ pub(crate) async fn publish(config: &Path, rows: u64, per_transaction: u64) -> O
         events: source.events.clone(),
         stream: source.stream.clone(),
         nats: config.nats().clone(),
-        desk: Arc::new(Desk::new(source.backfill.clone())),
+        private: Arc::clone(&source.private),
+        desk: Arc::new(Desk::new(source.backfill.clone(), Arc::clone(&source.private))),
         telemetry: Telemetry::new().source(&source.name),
         until: Some(Until::Now),
     };

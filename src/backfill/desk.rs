@@ -1,7 +1,7 @@
 //! The book in a running bridge: what commands change and the runner works by.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use figvine_change::{Cursor, TableSize};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Settings;
 use super::book::{Book, Cause, Job, JobSettings, JobState, Task, TaskState};
 use crate::checkpoint::ReadMark;
+use crate::map::private;
 
 /// What `figvine backfill start` asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +100,7 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Desk {
     settings: Settings,
+    private: Arc<private::Settings>,
     inner: Mutex<Inner>,
     changed: watch::Sender<u64>,
     written: watch::Sender<u64>,
@@ -167,9 +169,10 @@ pub struct Shown {
 impl Desk {
     /// With an empty book.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, private: Arc<private::Settings>) -> Self {
         Self {
             settings,
+            private,
             inner: Mutex::default(),
             changed: watch::Sender::new(0),
             written: watch::Sender::new(0),
@@ -310,7 +313,9 @@ impl Desk {
                 .map(Some)
                 .ok_or_else(|| Refused::NoKey(text.clone())),
         };
-        let (from, to) = (cursor(&request.from)?, cursor(&request.to)?);
+        // What is kept of them tells no keys, where keys may be hidden.
+        let sealed = |cursor: Option<Cursor>| cursor.map(|cursor| self.private.seal_cursor(cursor));
+        let (from, to) = (sealed(cursor(&request.from)?), sealed(cursor(&request.to)?));
         let meant = meant(&request.tables, &known)?;
         if (from.is_some() || to.is_some()) && meant.len() != 1 {
             return Err(Refused::KeysOfMany);

@@ -5,7 +5,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use figvine_change::{Chunk, ChunkReader, ChunkRequest, Connector, Consequence, Cursor, Position, SourceError};
+use figvine_change::{
+    Chunk, ChunkReader, ChunkRequest, Connector, Consequence, Cursor, Position, SourceError, SourceErrorKind,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -18,6 +20,8 @@ use super::window::{ReadId, Window};
 use super::{Desk, shelf};
 use crate::checkpoint::ReadMark;
 use crate::event::{Encoded, Encoder, Events, ReadOutcome, ReadPlace, Rows, Touched};
+use crate::map::private::{Private, PrivateError};
+use crate::stream::SubjectKeys;
 
 /// Chunks of a table that are there or being read.
 const AHEAD: usize = 2;
@@ -53,6 +57,7 @@ pub struct Slice {
 pub struct Runner<C: Connector> {
     connector: Arc<C>,
     desk: Arc<Desk>,
+    private: Private<SubjectKeys>,
     changes: watch::Receiver<u64>,
     /// Why the source is to be spared just now.
     care: watch::Receiver<Option<String>>,
@@ -140,6 +145,7 @@ impl<C: Connector + 'static> Runner<C> {
     pub fn new(
         connector: Arc<C>,
         desk: Arc<Desk>,
+        private: Private<SubjectKeys>,
         care: watch::Receiver<Option<String>>,
         context: async_nats::jetstream::Context,
     ) -> Self {
@@ -154,6 +160,7 @@ impl<C: Connector + 'static> Runner<C> {
             connector,
             changes: desk.changes(),
             desk,
+            private,
             care,
             window: Window::default(),
             lanes: Vec::new(),
@@ -341,6 +348,7 @@ impl<C: Connector + 'static> Runner<C> {
             lane.reading = Some(id);
             let mut request = lane.request.clone();
             request.rows = lane.chunk_rows;
+            let mut private = self.private.clone();
             let (task, reader, connector) = (lane.task.clone(), lane.reader.take(), Arc::clone(&self.connector));
             self.reads.spawn(async move {
                 let began = Instant::now();
@@ -349,7 +357,10 @@ impl<C: Connector + 'static> Runner<C> {
                         Some(reader) => reader,
                         None => connector.reader().await?,
                     };
-                    let chunk = reader.read(&request).await?;
+                    request.after = opened(&private, request.after)?;
+                    request.upto = opened(&private, request.upto)?;
+                    let mut chunk = reader.read(&request).await?;
+                    private.map_chunk(&mut chunk).await.map_err(hidden)?;
                     Ok((reader, chunk))
                 });
                 Finished { task, id, outcome: outcome.await, took: began.elapsed() }
@@ -605,6 +616,31 @@ impl<C: Connector + 'static> Runner<C> {
         let goes_elsewhere =
             |mark: &&ReadMark| self.lanes.iter().any(|lane| *lane.task == *mark.task && lane.to_subject.is_some());
         self.marks.iter().filter(|mark| !goes_elsewhere(mark)).cloned().collect()
+    }
+}
+
+/// A cursor as the database may be asked with it.
+fn opened(private: &Private<SubjectKeys>, cursor: Option<Cursor>) -> Result<Option<Cursor>, SourceError> {
+    let Some(cursor) = cursor else { return Ok(None) };
+    let opened = private.settings().open_cursor(cursor);
+    opened.map(Some).ok_or_else(|| SourceError {
+        kind: SourceErrorKind::Invalid,
+        code: "FV-3105",
+        what: "how far the table was read does not open with the configured key".into(),
+        hint: Some("Set `private.key` to what it was, or begin another backfill.".into()),
+        source: None,
+    })
+}
+
+/// A chunk that cannot be rewritten, as one that cannot be read.
+fn hidden(error: PrivateError) -> SourceError {
+    let is_transient = error.is_transient();
+    SourceError {
+        kind: if is_transient { SourceErrorKind::Unreachable } else { SourceErrorKind::Invalid },
+        code: error.code(),
+        what: error.to_string(),
+        hint: Some(error.hint().into()),
+        source: None,
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) enum Kind {
     Section(&'static [Key]),
     /// A section of sections under names of the user's choice.
     Named(&'static [Key]),
+    /// A list of sections.
+    Each(&'static [Key]),
 }
 
 const fn key(name: &'static str, kind: Kind, about: &'static str) -> Key {
@@ -139,6 +141,53 @@ const SOURCE: &[Key] = &[
     )
     .or("none"),
     key("backfill", Kind::Section(BACKFILL), "How existing rows are read."),
+    key("private", Kind::Section(PRIVATE), "What of the rows is hidden before anything leaves the process."),
+];
+
+const PRIVATE: &[Key] = &[
+    key(
+        "default",
+        Kind::Word(&["allow", "deny"]),
+        "What becomes of a column without a rule; deny does not publish it.",
+    )
+    .or("allow"),
+    key(
+        "key",
+        Kind::Secret,
+        "The secret, 16 characters or more, that the keys of hash, tokenise and encrypt are made of.",
+    ),
+    key("columns", Kind::Each(PRIVATE_COLUMN), "Rules for columns; of several for one the last holds."),
+];
+
+const PRIVATE_COLUMN: &[Key] = &[
+    key(
+        "match",
+        Kind::Text,
+        "A glob over schema.table.column (MySQL, MariaDB: database.table.column), in either case.",
+    )
+    .required(),
+    key("publish", Kind::Bool, "Publish the column as it is."),
+    key("drop", Kind::Bool, "Do not publish the column."),
+    key("mask", Kind::Section(PRIVATE_MASK), "Publish little or nothing of its values."),
+    key("hash", Kind::Section(&[]), "Publish the HMAC-SHA256 of its values."),
+    key("tokenise", Kind::Section(&[]), "Publish texts of the same look, one to one with the values."),
+    key(
+        "encrypt",
+        Kind::Section(PRIVATE_ENCRYPT),
+        "Publish its values encrypted for the subject that the row is about.",
+    ),
+];
+
+const PRIVATE_MASK: &[Key] = &[
+    key("text", Kind::Text, "The text that stands for every value; *** without any key here."),
+    key("keep_first", Kind::Whole { min: 1, max: 1024 }, "Characters that are left at the beginning."),
+    key("keep_last", Kind::Whole { min: 1, max: 1024 }, "Characters that are left at the end."),
+];
+
+const PRIVATE_ENCRYPT: &[Key] = &[
+    key("subject", Kind::Text, "The column of the same row that names the subject.").required(),
+    key("kind", Kind::Text, "What kind of subject it names.").or("subject"),
+    key("shredded", Kind::Word(&["null", "mask"]), "What later values of a shredded subject are.").or("null"),
 ];
 
 const BACKFILL: &[Key] = &[

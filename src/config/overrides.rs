@@ -60,6 +60,9 @@ fn put(
                 put(node, keys, &join(&path, &name), rest, text, at, complaints);
             }
         }
+        (Kind::Each(_), _) => {
+            complaints.push(at, &path, format!("{path} is a list of sections; it stands in the file alone"));
+        }
         (Kind::Section(_) | Kind::Named(_), _) => {
             complaints.push(at, &path, format!("{path} is a section; a variable sets one key of it"));
         }

@@ -161,6 +161,22 @@ impl Reader<'_> {
         }
     }
 
+    /// The sections of a list.
+    pub(super) fn each<'a>(&mut self, section: &Section<'a>, name: &str) -> Vec<Section<'a>> {
+        let Some(Key { kind: Kind::Each(keys), .. }) = section.key(name) else { return Vec::new() };
+        let path = section.path(name);
+        let items = match self.node(section, name).map(|node| (&node.value, &node.at)) {
+            None | Some((Value::Bad, _)) => return Vec::new(),
+            Some((Value::List(items), _)) => items,
+            Some((other, at)) => {
+                self.complain(at, &path, &format!("expected a list of mappings, found {}", other.found()));
+                return Vec::new();
+            }
+        };
+        let sections = items.iter().enumerate();
+        sections.filter_map(|(at, item)| self.section(&format!("{path}[{at}]"), &item.at, item, keys)).collect()
+    }
+
     /// The sections under names of the user's choice.
     pub(super) fn named<'a>(&mut self, section: &Section<'a>, name: &str) -> Vec<(&'a str, Section<'a>)> {
         let Some(Key { kind: Kind::Named(keys), .. }) = section.key(name) else { return Vec::new() };

@@ -191,6 +191,7 @@ impl Reader<'_> {
             encoding = Some(Arc::new(values));
         }
         let backfill = self.backfill(section);
+        let private = self.private(section);
         let seed = stream.as_ref().map(|stream| stream.name.clone()).unwrap_or_default();
         let given: Vec<_> = ENGINES.into_iter().filter(|key| section.has(key)).collect();
         let mut engines = Vec::new();
@@ -220,7 +221,14 @@ impl Reader<'_> {
             EngineConfig::Postgres(config) => config.values.debezium = encoding,
             EngineConfig::Mysql(config) => config.values.debezium = encoding,
         }
-        Some(Source { name: name.to_owned(), engine, events, stream: stream?, backfill: backfill? })
+        Some(Source {
+            name: name.to_owned(),
+            engine,
+            events,
+            private: Arc::new(private?),
+            stream: stream?,
+            backfill: backfill?,
+        })
     }
 
     fn tables(&mut self, section: &Section<'_>) -> Vec<String> {
@@ -237,7 +245,7 @@ impl Reader<'_> {
         tables
     }
 
-    fn has_complaint_at(&self, section: &Section<'_>, name: &str) -> bool {
+    pub(super) fn has_complaint_at(&self, section: &Section<'_>, name: &str) -> bool {
         let path = section.path(name);
         self.complaints.0.iter().any(|c| c.path == path)
     }

@@ -28,7 +28,7 @@ pub fn known_keys() -> Vec<String> {
             let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
             match key.kind {
                 Kind::Section(keys) => walk(&path, keys, out),
-                Kind::Named(keys) => walk(&format!("{path}.*"), keys, out),
+                Kind::Named(keys) | Kind::Each(keys) => walk(&format!("{path}.*"), keys, out),
                 _ => out.push(path),
             }
         }
@@ -94,6 +94,7 @@ fn property(key: &Key) -> Value {
         }
         Kind::Listen => or_inserted(json!({ "type": "string", "pattern": "^(off|.+:[0-9]+)$" })),
         Kind::Section(keys) => section(keys),
+        Kind::Each(keys) => json!({ "type": "array", "items": section(keys) }),
         Kind::Named(keys) => json!({
             "type": "object",
             "minProperties": 1,

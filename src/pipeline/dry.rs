@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Pipeline, PipelineError, Until};
 use crate::checkpoint::Writer;
 use crate::event::{Encoder, Events};
+use crate::map::private::{Passing, Private};
 
 /// The server's limit is not known without asking it; its default is.
 const MAX_PAYLOAD: usize = 1024 * 1024;
@@ -15,7 +16,7 @@ pub(super) async fn run<C: Connector>(
     stop: CancellationToken,
     mut show: impl FnMut(&Events) -> std::io::Result<()> + Send,
 ) -> Result<(), PipelineError> {
-    let Pipeline { connector, events: settings, until, .. } = pipeline;
+    let Pipeline { connector, events: settings, until, private, .. } = pipeline;
     let goal = match until {
         None => None,
         Some(Until::Position(position)) => Some(position),
@@ -25,13 +26,15 @@ pub(super) async fn run<C: Connector>(
     let (_durable, released) = Durable::channel();
     let mut source = Box::pin(connector.open(None, released)).await?;
     let mut encoder = Encoder::new(&settings, source.engine(), &Writer::fresh(), MAX_PAYLOAD)?;
+    // Stores nothing: subjects get keys for this run alone.
+    let mut private = Private::new(private, Passing::default());
     let mut reached = Some(source.started_at().clone());
     let outcome = loop {
         let is_there = goal.as_ref().zip(reached.as_ref());
         if is_there.is_some_and(|(goal, reached)| connector.is_reached(goal, reached)) {
             break Ok(());
         }
-        let batch = tokio::select! {
+        let mut batch = tokio::select! {
             biased;
             () = stop.cancelled() => break Ok(()),
             batch = source.next() => match batch {
@@ -40,6 +43,9 @@ pub(super) async fn run<C: Connector>(
                 Err(error) => break Err(error.into()),
             },
         };
+        if let Err(error) = private.map(&mut batch).await {
+            break Err(error.into());
+        }
         let mut events = Events::default();
         let encoded = encoder.encode(&batch, &mut events);
         if let Err(error) = show(&events) {

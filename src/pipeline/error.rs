@@ -4,6 +4,7 @@ use figvine_change::{Consequence, SourceError, SourceErrorKind};
 
 use crate::backfill::ShelfError;
 use crate::event::{EncodeError, TemplateError};
+use crate::map::private::PrivateError;
 use crate::nats::NatsError;
 use crate::stream::keeper::KeepError;
 use crate::stream::{BrokerError, ChainError, StreamError};
@@ -32,6 +33,9 @@ pub enum PipelineError {
     /// The chain.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// What is to be hidden and cannot be.
+    #[error(transparent)]
+    Private(#[from] PrivateError),
     /// A change that has no event.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -70,6 +74,7 @@ impl PipelineError {
             Self::Broker(BrokerError::Away { .. } | BrokerError::NoStream) | Self::Keep(_) | Self::Shelf(_) => {
                 Consequence::Transient
             }
+            Self::Private(error) => transient_if(error.is_transient()),
             Self::Broker(BrokerError::Refused { .. }) => Consequence::Fatal,
             Self::Encode(_) => Consequence::Poison,
             Self::Chain(_)
@@ -99,6 +104,9 @@ impl PipelineError {
                 ChainError::Alien { .. } | ChainError::Refused { .. } => 7,
                 ChainError::TooLarge { .. } => 1,
             },
+            Self::Private(error) if error.is_transient() => 7,
+            Self::Private(PrivateError::Malformed(_)) => 1,
+            Self::Private(_) => 3,
             Self::Wiped { .. } => 8,
             Self::Template(_) => 3,
             Self::NoRoom { .. } => 7,
@@ -127,6 +135,7 @@ impl PipelineError {
                 ChainError::Displaced { .. } => "FV-2308",
             },
             Self::Wiped { .. } => "FV-2309",
+            Self::Private(error) => error.code(),
             Self::Encode(_) => "FV-3101",
             Self::Template(_) => "FV-3102",
             Self::NoRoom { .. } => "FV-2102",
@@ -144,6 +153,7 @@ impl PipelineError {
             Self::Stream(error) => Some(error.hint().into()),
             Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) => Some("Look at the nats server's log.".into()),
             Self::Chain(error) => Some(error.hint().into()),
+            Self::Private(error) => Some(error.hint().into()),
             Self::Encode(EncodeError::TooLarge { .. }) => Some(
                 "Raise `max_payload` of the nats server. Nothing was skipped: the source's log is kept from there."
                     .into(),

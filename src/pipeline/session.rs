@@ -14,9 +14,10 @@ use super::{Pipeline, PipelineError, Until};
 use crate::backfill::{self, Desk, Initial, Runner, Shelf, marks_behind};
 use crate::checkpoint::Writer;
 use crate::event::{Encoder, Events};
+use crate::map::private::{Private, PrivateError};
 use crate::stream::keeper::{Keeper, Key};
 use crate::stream::wire::CHAIN_BYTES;
-use crate::stream::{Broker, ChainError, JetStream, OnLoss, Publisher, Settings, Stored, ensure, resume};
+use crate::stream::{Broker, ChainError, JetStream, OnLoss, Publisher, Settings, Stored, SubjectKeys, ensure, resume};
 use crate::telemetry::{Phase, SourceTelemetry, seconds_since};
 
 /// Batches that wait for the chain. Its window holds thousands of events more.
@@ -50,6 +51,8 @@ pub(super) async fn run<C: Connector + 'static>(
 /// Everything in place, nothing read yet.
 struct Begun<S> {
     source: S,
+    private: Private<SubjectKeys>,
+    keys: SubjectKeys,
     encoder: Encoder,
     publisher: Publisher<JetStream>,
     keeper: Keeper<Key>,
@@ -67,7 +70,7 @@ async fn begin<C: Connector>(
     pipeline: &Pipeline<C>,
     until: &mut Option<Until>,
 ) -> Result<Begun<C::Source>, PipelineError> {
-    let Pipeline { connector, events, stream, nats, telemetry, .. } = pipeline;
+    let Pipeline { connector, events, stream, nats, telemetry, private, .. } = pipeline;
     let client = nats.client(&format!("figvine {}", events.source)).await?;
     let context = jetstream::new(client);
     // First what an earlier run kept: a stream made anew must not hide that one is gone.
@@ -77,6 +80,10 @@ async fn begin<C: Connector>(
     let mut keeper = Keeper::new(key, stream, setup.stream_id.clone());
     let kept = keeper.read().await?;
     let shelf = Shelf::open(&context, stream).await?;
+    let keys = match private.master() {
+        None => SubjectKeys::none(&stream.source),
+        Some(master) => SubjectKeys::open(&context, stream, master).await.map_err(PrivateError::Key)?,
+    };
     let mut broker = JetStream::new(nats.clone(), context.clone(), stream.name.as_str());
     let tail = broker.tail().await?;
     let resumed = resume(&tail, kept.as_ref(), stream)?;
@@ -121,6 +128,8 @@ async fn begin<C: Connector>(
     );
     let stored = Stored { sequence: tail.last_seq, position: Some(source.started_at().clone()), reads: None };
     Ok(Begun {
+        private: Private::new(Arc::clone(private), keys.clone()),
+        keys,
         encoder,
         publisher: Publisher::new(broker, stream, writer, &tail, Arc::clone(telemetry)),
         keeper,
@@ -175,7 +184,8 @@ impl<S: Source> Begun<S> {
         goal: Option<Position>,
         stop: &CancellationToken,
     ) -> Result<(), PipelineError> {
-        let Self { mut source, mut encoder, publisher, keeper, mut witness, ledger, stored, durable, context } = self;
+        let Self { mut source, private, keys, mut encoder, publisher, keeper, .. } = self;
+        let Self { mut witness, ledger, stored, durable, context, .. } = self;
         let (sender, events) = mpsc::channel(BATCHES_AHEAD);
         let ledger = Arc::new(ledger);
         let following = (Arc::clone(&ledger), stored.subscribe());
@@ -187,6 +197,7 @@ impl<S: Source> Begun<S> {
         let (connector, desk) = (&pipeline.connector, &pipeline.desk);
         beside.spawn(backfill::tables(Arc::clone(connector), Arc::clone(desk)));
         beside.spawn(backfill::load(Arc::clone(connector), Arc::clone(desk), Arc::clone(&pipeline.telemetry), care));
+        beside.spawn(keys.watch());
         beside.spawn(watch_retention(Arc::clone(&pipeline.connector), Arc::clone(&pipeline.telemetry)));
         let mut chain = JoinSet::new();
         chain.spawn(async move { publisher.run(events, stored).await });
@@ -194,9 +205,9 @@ impl<S: Source> Begun<S> {
         behind.spawn(keeper.run(kept, durable));
         behind.spawn(async move { following.0.follow(following.1).await });
 
-        let runner = Runner::new(Arc::clone(connector), Arc::clone(desk), spared, context);
+        let runner = Runner::new(Arc::clone(connector), Arc::clone(desk), private.clone(), spared, context);
         let reader = Reader { pipeline, ledger: &ledger, goal: goal.as_ref(), stop };
-        let read = reader.run(&mut source, &mut encoder, runner, seen, sender).await;
+        let read = reader.run(&mut source, private, &mut encoder, runner, seen, sender).await;
         // From here on nothing is read. The chain ends when all is stored, the keeper when the chain ends.
         let chained = chain.join_next().await;
         while behind.join_next().await.is_some() {}
@@ -230,6 +241,7 @@ impl<C: Connector + 'static> Reader<'_, C> {
     async fn run(
         &self,
         source: &mut C::Source,
+        mut private: Private<SubjectKeys>,
         encoder: &mut Encoder,
         mut runner: Runner<C>,
         mut stored: watch::Receiver<Stored>,
@@ -259,12 +271,18 @@ impl<C: Connector + 'static> Reader<'_, C> {
                 }
                 () = runner.step(encoder) => None,
             };
-            let Some(batch) = batch else {
+            let Some(mut batch) = batch else {
                 if !self.rows(&mut runner, encoder, &reached, &stored, &sender).await {
                     return Ok(());
                 }
                 continue;
             };
+            tokio::select! {
+                biased;
+                // Keys of subjects may have to be waited for.
+                () = self.stop.cancelled() => return Ok(()),
+                hidden = private.map(&mut batch) => hidden?,
+            }
             self.note(&batch, source.untold());
             // As large as the last one was: batches of a busy source are alike.
             let mut events = Events { bytes: Vec::with_capacity(size), ..Events::default() };

@@ -30,5 +30,5 @@ pub use error::{Consequence, SourceError, SourceErrorKind};
 pub use finding::{Finding, Severity};
 pub use position::{Position, Within};
 pub use source::{Connector, Durable, Engine, Retention, Source, Untold};
-pub use table::{Column, Table};
+pub use table::{Column, NamedColumn, Table};
 pub use value::{Cell, ValueCodec, ValueError};

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use tokio::sync::watch;
 
-use crate::{Batch, ChunkReader, Finding, Load, Position, SourceError, TableSize};
+use crate::{Batch, ChunkReader, Finding, Load, NamedColumn, Position, SourceError, TableSize};
 
 /// Committed row changes of one database, in commit order.
 ///
@@ -110,6 +110,15 @@ pub trait Connector: Send + Sync {
     /// # Errors
     /// When the server cannot be asked.
     fn tables(&self) -> impl Future<Output = Result<Vec<TableSize>, SourceError>> + Send;
+
+    /// The columns of the tables that the configuration means, table by table in the order of the row; changes nothing. None
+    /// of a connector that has no catalogue to ask.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    fn columns(&self) -> impl Future<Output = Result<Vec<NamedColumn>, SourceError>> + Send {
+        async { Ok(Vec::new()) }
+    }
 
     /// Opens a way to existing rows. See [`ChunkReader`] for what was passed on of the log before the call.
     ///

@@ -30,6 +30,27 @@ pub struct Column {
     pub codec: Arc<dyn ValueCodec>,
 }
 
+/// A column of a captured table, by its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedColumn {
+    /// The schema; for MySQL the database.
+    pub schema: Box<str>,
+    /// The table's own name.
+    pub table: Box<str>,
+    /// The column's own name.
+    pub name: Box<str>,
+    /// Whether it belongs to the key.
+    pub is_key: bool,
+}
+
+impl NamedColumn {
+    /// `schema.table.name`, for people and globs.
+    #[must_use]
+    pub fn qualified_name(&self) -> String {
+        format!("{}.{}.{}", self.schema, self.table, self.name)
+    }
+}
+
 impl Table {
     /// `schema.name`, for people.
     #[must_use]

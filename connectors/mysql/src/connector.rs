@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use figvine_change::{
-    Connector, Durable, Engine, Finding, Load, Position, ReadOrder, Retention, SourceError, SourceErrorKind, TableSize,
+    Connector, Durable, Engine, Finding, Load, NamedColumn, Position, ReadOrder, Retention, SourceError,
+    SourceErrorKind, TableSize,
 };
 use secrecy::ExposeSecret;
 
@@ -128,6 +129,25 @@ impl Connector for Mysql {
             order: if table.key.is_some() { ReadOrder::Key } else { ReadOrder::OnePass },
         });
         Ok(tables.collect())
+    }
+
+    async fn columns(&self) -> Result<Vec<NamedColumn>, SourceError> {
+        let (mut catalogue, _) = Box::pin(self.server()).await?;
+        let facts = catalogue.tables().await?;
+        let columns = catalogue.column_names().await?;
+        let base = facts.iter().filter(|fact| fact.is_base() && self.globs.matches_table(&fact.schema, &fact.name));
+        let base: HashMap<_, _> = base.map(|fact| ((fact.schema.as_str(), fact.name.as_str()), fact)).collect();
+        let mut captured = Vec::with_capacity(columns.len());
+        for mut column in columns {
+            let Some(fact) = base.get(&(&*column.schema, &*column.table)) else { continue };
+            // Without a key the whole row is it.
+            column.is_key = match &fact.key {
+                Some(key) => key.columns.iter().any(|name| **name == *column.name),
+                None => self.config.keyless == Keyless::WholeRow,
+            };
+            captured.push(column);
+        }
+        Ok(captured)
     }
 
     async fn reader(&self) -> Result<MysqlRows, SourceError> {

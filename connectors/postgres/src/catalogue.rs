@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use figvine_change::SourceError;
+use figvine_change::{NamedColumn, SourceError};
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 use tokio_postgres::types::Oid;
@@ -225,6 +225,24 @@ impl Catalogue {
             toastable_columns: row.get(12),
         });
         Ok(facts.collect())
+    }
+
+    /// The columns of all tables outside the system's schemas, each with whether it belongs to the replica identity's index,
+    /// else to the primary key.
+    pub(crate) async fn columns(&self) -> Result<Vec<NamedColumn>, SourceError> {
+        let query = "
+            select n.nspname::text, c.relname::text, a.attname::text,
+                   exists (select from pg_index i where i.indrelid = c.oid and a.attnum = any (i.indkey)
+                           and case c.relreplident when 'i' then i.indisreplident else i.indisprimary end)
+            from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
+            where c.relkind in ('r', 'p') and c.relpersistence <> 't' and a.attnum > 0 and not a.attisdropped
+              and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'
+            order by 1, 2, a.attnum";
+        let rows = self.client.query(query, &[]).await.map_err(|e| of_query(e, "listing the columns"))?;
+        let text = |row: &tokio_postgres::Row, at: usize| row.get::<_, &str>(at).into();
+        let column =
+            |row| NamedColumn { schema: text(row, 0), table: text(row, 1), name: text(row, 2), is_key: row.get(3) };
+        Ok(rows.iter().map(column).collect())
     }
 
     /// Answers what a RELATION made us ask. Whatever no longer exists gets an answer too:

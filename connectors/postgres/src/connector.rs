@@ -1,17 +1,18 @@
 //! The way to one PostgreSQL database.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use figvine_change::{
-    Connector, Durable, Engine, Finding, Load, Position, Retention, SourceError, SourceErrorKind, TableSize,
+    Connector, Durable, Engine, Finding, Load, NamedColumn, Position, Retention, SourceError, SourceErrorKind,
+    TableSize,
 };
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
 use crate::backfill::{self, PostgresReader};
 use crate::catalogue::Catalogue;
-use crate::config::Config;
+use crate::config::{Config, Keyless};
 use crate::error::{Told, failure, of_query};
 use crate::globs::{GlobError, Globs};
 use crate::lsn::{LogId, Lsn};
@@ -146,6 +147,19 @@ impl Connector for Postgres {
 
     async fn tables(&self) -> Result<Vec<TableSize>, SourceError> {
         backfill::tables(self).await
+    }
+
+    async fn columns(&self) -> Result<Vec<NamedColumn>, SourceError> {
+        let mut columns = self.catalogue().await?.columns().await?;
+        columns.retain(|column| self.globs.matches_table(&column.schema, &column.table));
+        if self.config.keyless == Keyless::WholeRow {
+            let keyed: HashSet<_> =
+                columns.iter().filter(|c| c.is_key).map(|c| (c.schema.clone(), c.table.clone())).collect();
+            for column in &mut columns {
+                column.is_key |= !keyed.contains(&(column.schema.clone(), column.table.clone()));
+            }
+        }
+        Ok(columns)
     }
 
     async fn reader(&self) -> Result<PostgresReader, SourceError> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use figvine_change::SourceError;
+use figvine_change::{NamedColumn, SourceError};
 
 use super::{Catalogue, field, literal};
 use crate::config::Flavour;
@@ -193,6 +193,18 @@ impl Catalogue {
             }
         });
         Ok(facts.collect())
+    }
+
+    /// The columns of all tables outside the system's databases, keys not marked.
+    pub(crate) async fn column_names(&mut self) -> Result<Vec<NamedColumn>, SourceError> {
+        let sql = format!(
+            "SELECT table_schema, table_name, column_name FROM information_schema.columns
+             WHERE table_schema NOT IN {SYSTEM} ORDER BY table_schema, table_name, ordinal_position"
+        );
+        let rows = self.ask(&sql, "reading the columns").await?;
+        let text = |row, at| field(row, at).into();
+        let column = |row| NamedColumn { schema: text(row, 0), table: text(row, 1), name: text(row, 2), is_key: false };
+        Ok(rows.iter().map(column).collect())
     }
 
     /// The keys of one table. Of several unique indexes that one counts which stands first in `definition`, and of those that

@@ -1,0 +1,3 @@
+//! Between the log and the events: changes are rewritten here before anything else sees them.
+
+pub mod private;
