@@ -38,6 +38,12 @@ const SEEDS_AHEAD: usize = 2;
 /// Events on their way to the stream, beyond which no row is added: while the log is quiet, and while it is not.
 const IN_FLIGHT_QUIET: u64 = 6000;
 const IN_FLIGHT_BUSY: u64 = 384;
+/// Rows of a slice and of a chunk while the log is not quiet: a change waits for the one on its way to the stream, and for
+/// processors that the other is read with.
+const SLICE_ROWS_BUSY: u32 = 128;
+const CHUNK_ROWS_BUSY: u32 = 2000;
+/// The longest rest behind a slice.
+const REST_MAX: Duration = Duration::from_millis(100);
 /// How long after a change the log counts as busy.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 /// Pauses before a chunk is tried again.
@@ -75,13 +81,19 @@ pub struct Runner<C: Connector> {
     _sowing: JoinSet<()>,
     last_sequence: Option<Box<str>>,
     last_change: Option<Instant>,
+    /// While the log is not quiet: when the last slice went, and its last message.
+    on_its_way: Option<(Instant, u64)>,
+    /// Until then changes have everything for themselves.
+    rests_until: Option<Instant>,
     next_lane: usize,
     watched: HashSet<Arc<str>>,
     /// The lanes may not be in step with the book.
     is_unarranged: bool,
     /// A slice may be there: something happened since the last was looked for.
     again: bool,
-    wake_at: Option<Instant>,
+    /// When a chunk may be tried again, and when rows may go again.
+    read_at: Option<Instant>,
+    rows_at: Option<Instant>,
 }
 
 /// One table that is being read.
@@ -170,11 +182,14 @@ impl<C: Connector + 'static> Runner<C> {
             finishing: Vec::new(),
             last_sequence: None,
             last_change: None,
+            on_its_way: None,
+            rests_until: None,
             next_lane: 0,
             watched: HashSet::new(),
             is_unarranged: true,
             again: true,
-            wake_at: None,
+            read_at: None,
+            rows_at: None,
         }
     }
 
@@ -206,6 +221,10 @@ impl<C: Connector + 'static> Runner<C> {
     /// Takes in how far the stream is.
     pub fn stored(&mut self, sequence: u64, reads: Option<&[ReadMark]>) {
         self.desk.stored(sequence, reads);
+        if let Some((sent_at, _)) = self.on_its_way.take_if(|(_, last)| *last <= sequence) {
+            // As long as it took: rows have half of what there is at most.
+            self.rests_until = Some(Instant::now() + sent_at.elapsed().min(REST_MAX));
+        }
         let marks = &mut self.marks;
         let desk = &self.desk;
         self.finishing.retain(|(task, behind)| {
@@ -237,7 +256,8 @@ impl<C: Connector + 'static> Runner<C> {
         if std::mem::take(&mut self.again) {
             return;
         }
-        let wake_at = self.wake_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+        let wake_at = self.read_at.into_iter().chain(self.rows_at).min();
+        let wake_at = wake_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
         tokio::select! {
             biased;
             Some(sown) = self.sown.recv() => self.sown(sown),
@@ -324,8 +344,9 @@ impl<C: Connector + 'static> Runner<C> {
     /// Begins to read whatever may be read now.
     fn begin_reads(&mut self) {
         let care = self.care.borrow().clone();
+        let is_busy = self.is_busy();
         let now = Instant::now();
-        let mut wake_at: Option<Instant> = None;
+        let mut read_at: Option<Instant> = None;
         for lane in &mut self.lanes {
             if lane.reading.is_some() || lane.is_read || lane.ready.len() >= AHEAD {
                 continue;
@@ -340,14 +361,14 @@ impl<C: Connector + 'static> Runner<C> {
                 continue;
             }
             if let Some(at) = lane.retry_at.filter(|at| *at > now) {
-                wake_at = Some(wake_at.map_or(at, |earlier| earlier.min(at)));
+                read_at = Some(read_at.map_or(at, |earlier| earlier.min(at)));
                 continue;
             }
             // Noted from here on; the snapshot is later, and so is a connection that is not there yet.
             let id = self.window.begin();
             lane.reading = Some(id);
             let mut request = lane.request.clone();
-            request.rows = lane.chunk_rows;
+            request.rows = if is_busy { lane.chunk_rows.min(CHUNK_ROWS_BUSY) } else { lane.chunk_rows };
             let mut private = self.private.clone();
             let (task, reader, connector) = (lane.task.clone(), lane.reader.take(), Arc::clone(&self.connector));
             self.reads.spawn(async move {
@@ -366,7 +387,7 @@ impl<C: Connector + 'static> Runner<C> {
                 Finished { task, id, outcome: outcome.await, took: began.elapsed() }
             });
         }
-        self.wake_at = wake_at;
+        self.read_at = read_at;
     }
 
     fn finished(&mut self, finished: Finished<C::Reader>) {
@@ -474,12 +495,20 @@ impl<C: Connector + 'static> Runner<C> {
         position: &Position,
         (in_flight, assigned): (u64, u64),
     ) -> Option<Slice> {
+        self.rows_at = None;
         if self.lanes.is_empty() || !shelf::is_between(position) {
             return None;
         }
-        let is_busy = self.last_change.is_some_and(|at| at.elapsed() < BUSY_FOR);
+        let is_busy = self.is_busy();
         let room = if is_busy { IN_FLIGHT_BUSY } else { IN_FLIGHT_QUIET };
-        let has_room = in_flight < room;
+        let mut has_room = in_flight < room;
+        if is_busy {
+            let rests = self.rests_until.filter(|until| *until > Instant::now());
+            if let Some(until) = rests {
+                self.rows_at = Some(until);
+            }
+            has_room &= rests.is_none() && self.on_its_way.is_none();
+        }
         for _ in 0..self.lanes.len() {
             self.next_lane = (self.next_lane + 1) % self.lanes.len().max(1);
             let at = self.next_lane;
@@ -513,6 +542,11 @@ impl<C: Connector + 'static> Runner<C> {
         None
     }
 
+    /// Whether changes come.
+    fn is_busy(&self) -> bool {
+        self.last_change.is_some_and(|at| at.elapsed() < BUSY_FOR)
+    }
+
     fn turn(&mut self, at: usize, has_room: bool) -> Turn {
         let Some(lane) = self.lanes.get(at) else { return Turn::Wait(None) };
         let Some(ready) = lane.ready.front() else {
@@ -534,18 +568,20 @@ impl<C: Connector + 'static> Runner<C> {
 
     /// Rows of a lane's first chunk; `None` where it held none that go, or the pace lets none go.
     fn rows_of(&mut self, at: usize, encoder: &mut Encoder, position: &Position, assigned: u64) -> Option<Slice> {
+        let is_busy = self.is_busy();
+        let slice_rows = if is_busy { SLICE_ROWS_BUSY } else { SLICE_ROWS };
         let lane = self.lanes.get_mut(at)?;
         let ready = lane.ready.front_mut()?;
         let waiting = self.window.get(ready.id)?;
         let left = waiting.chunk.batch.changes.len() - ready.next;
-        let mut most = usize::try_from(SLICE_ROWS).unwrap_or(usize::MAX).min(left);
+        let mut most = usize::try_from(slice_rows).unwrap_or(usize::MAX).min(left);
         if left > 0
             && let Some(pace) = self.paces.get_mut(&lane.job)
         {
             match pace.take(u32::try_from(most).unwrap_or(u32::MAX)) {
                 Ok(allowed) => most = most.min(allowed as usize),
                 Err(not_before) => {
-                    self.wake_at = Some(self.wake_at.map_or(not_before, |at| at.min(not_before)));
+                    self.rows_at = Some(self.rows_at.map_or(not_before, |at| at.min(not_before)));
                     self.desk.waits(&lane.task, Some("the rate that is set"));
                     return None;
                 }
@@ -606,6 +642,9 @@ impl<C: Connector + 'static> Runner<C> {
             }
             None => {
                 events.reads = Some(self.marks_in_stream());
+                if is_busy && !events.list.is_empty() {
+                    self.on_its_way = Some((Instant::now(), assigned + events.list.len() as u64));
+                }
                 Some(Slice { events, encoded })
             }
         }

@@ -1,6 +1,7 @@
 //! What comes into the way of a backfill: tables that change under it, rows that cannot be told, rights that are taken.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use figvine_sandbox::{Postgres, wait_for};
 
@@ -176,5 +177,21 @@ async fn a_backfill_waits_for_a_replica_that_is_behind_and_says_so() {
     waits.await.unwrap_or_else(|e| panic!("{e}\n{}", world.log()));
     there.batch_execute("select pg_wal_replay_resume()").await.expect("resumes");
     finish(&world, &job).await;
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_is_kept_and_reached() {
+    let world = World::start().await;
+    world.run_sql("create table orders(id int primary key); insert into orders select generate_series(1, 6000)").await;
+    let bridge = world.bridge();
+    wait_ready(&world).await;
+    let began = Instant::now();
+    let job = start(&world, &["--tables", "public.orders", "--rate", "2000"]).await;
+    wait_state(&world, Some(&job), "done").await;
+    let took = began.elapsed();
+    // The first tenth of a second's rows go at once.
+    assert!(took > Duration::from_millis(2800), "{took:?}");
+    assert!(took < Duration::from_secs(12), "{took:?}");
     bridge.stop().await;
 }
