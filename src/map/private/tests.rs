@@ -395,7 +395,7 @@ fn cursors_of_tables_with_hidden_columns_are_sealed_and_open_again() {
     maker.insert(&people(), &[Some("4711"), None, None, None]);
     let mut chunk = Chunk {
         batch: maker.done(),
-        cursors: vec![0..4],
+        cursors: std::iter::once(0..4).collect(),
         sight: Box::new(Blind),
         high: "".into(),
         is_last: true,
