@@ -25,6 +25,12 @@ insert into people values ('CANARY-é', 4111111111111111, '1990-05-17', 12.50, '
                           ('CANARY-2', null, null, null, null, null, 0)",
         )
         .await;
+    let checked = world.finish(&["check"]).await;
+    assert!(
+        checked.stdout.contains("of all columns 1 dropped, 2 encrypted, 1 hashed, 1 masked, 1 published, 1 tokenised"),
+        "{}",
+        checked.stdout
+    );
     world.drain().await;
     world.run("update people set n = 1").await;
     world.drain().await;

@@ -164,12 +164,16 @@ mod tests {
         assert_eq!(one.unwrap(&anna, b"short"), None);
     }
 
-    /// Computed by Python's `hmac`, as the docs tell it.
+    /// Computed by Python's `hmac` and `cryptography`, as the docs tell it.
     #[test]
-    fn the_hash_is_that_of_the_docs() {
+    fn keys_and_hashes_are_those_of_the_docs() {
         let master = Master::new("correct horse battery staple");
         let hex: String = master.hash(b"anna@example.org").iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "9ad2deb175797c79bc0ff1fc5f3b96b88f20b5e282d2e2ba4ee00ae3eee9610a");
-        assert_eq!(master.subject("customer", "42").as_str(), "tUpvCIAGG2lHXePx5JRl1w");
+        let subject = master.subject("customer", "42");
+        assert_eq!(subject.as_str(), "tUpvCIAGG2lHXePx5JRl1w");
+        let wrapped = master.wrap(&subject, &[7; 32], [1; NONCE]).expect("wraps");
+        let wanted = "AQEBAQEBAQEBAQEB4Gw6TTQcZzFNI_PKIqqCVM5RP4MavVWskmwmOCAixEcNBT7kB-Q7wkF5jAFOfIPs";
+        assert_eq!(URL_SAFE_NO_PAD.encode(wrapped), wanted);
     }
 }

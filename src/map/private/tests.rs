@@ -270,8 +270,12 @@ fn the_halves_of_a_key_change_share_their_rows() {
 #[test]
 fn a_row_of_another_width_is_refused_before_it_is_taken_for_one() {
     let mut private = private(&[("*.*.password", Action::Drop)]);
-    let error = mapped(&mut private, inserted(&people(), &[Some("1"), Some("CANARY"), None])).expect_err("refused");
-    assert!(matches!(error, PrivateError::Malformed(_)), "{error}");
+    let narrow: Cells<'_> = &[Some("1"), Some("CANARY"), None];
+    let wide: Cells<'_> = &[Some("1"), None, Some("CANARY"), None, None];
+    for row in [narrow, wide] {
+        let error = mapped(&mut private, inserted(&people(), row)).expect_err("refused");
+        assert!(matches!(error, PrivateError::Malformed(_)), "{error}");
+    }
 }
 
 #[test]
@@ -395,7 +399,7 @@ fn cursors_of_tables_with_hidden_columns_are_sealed_and_open_again() {
     maker.insert(&people(), &[Some("4711"), None, None, None]);
     let mut chunk = Chunk {
         batch: maker.done(),
-        cursors: vec![0..4],
+        cursors: std::iter::once(0..4).collect(),
         sight: Box::new(Blind),
         high: "".into(),
         is_last: true,
