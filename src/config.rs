@@ -82,6 +82,8 @@ pub struct Source {
     pub events: event::Settings,
     /// What of its rows is hidden.
     pub private: Arc<map::private::Settings>,
+    /// Whose transactions are left out.
+    pub echoes: map::echo::Echoes,
     /// The stream they go to.
     pub stream: stream::Settings,
     /// How rows that are there already are read.

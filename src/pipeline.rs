@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backfill::{self, Desk};
+use crate::map::echo::Echoes;
 use crate::map::private;
 use crate::telemetry::{Phase, SourceTelemetry};
 use crate::{event, nats, stream};
@@ -51,6 +52,8 @@ pub struct Pipeline<C> {
     pub nats: nats::Settings,
     /// What is hidden.
     pub private: Arc<private::Settings>,
+    /// Whose transactions are left out.
+    pub echoes: Echoes,
     /// What is backfilled.
     pub desk: Arc<Desk>,
     /// Where figures go.

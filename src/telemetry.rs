@@ -56,6 +56,7 @@ struct Families {
     transaction_rows: Family<Labels, Histogram, fn() -> Histogram>,
     unchanged: Family<Labels, Counter>,
     untold: Family<Labels, Counter>,
+    suppressed: Family<Labels, Counter>,
     backfill_rows: Family<Labels, Counter>,
     backfill_state: Family<Labels, Whole>,
     health: Family<Labels, Whole>,
@@ -86,6 +87,7 @@ impl Families {
             transaction_rows: Family::new_with_constructor(rows_histogram),
             unchanged: Family::default(),
             untold: Family::default(),
+            suppressed: Family::default(),
             backfill_rows: Family::default(),
             backfill_state: Family::default(),
             health: Family::default(),
@@ -141,6 +143,7 @@ impl Telemetry {
         r.register("unchanged_values", "Values that the log did not carry", f.unchanged);
         r.register("backfill_rows", "Existing rows stored in the stream and acknowledged", f.backfill_rows);
         r.register("backfill_state", "Backfills that have a status", f.backfill_state);
+        r.register("events_suppressed", "Changes that have no event because of the configuration", f.suppressed);
         r.register("untold_changes", "Statements whose changes, if any, are not in the log as rows", f.untold);
         r.register("health", "1 for the status that a component has", f.health);
         let build = Family::<Labels, Whole>::default();
@@ -286,6 +289,13 @@ impl SourceTelemetry {
     /// Counts values that the log did not carry.
     pub fn unchanged_values(&self, count: u64) {
         self.unchanged.inc_by(count);
+    }
+
+    /// Counts changes that have no event because of the configuration.
+    pub fn suppressed(&self, reason: &str, count: u64) {
+        if count > 0 {
+            self.families.suppressed.get_or_create(&self.with("reason", reason)).inc_by(count);
+        }
     }
 
     /// Counts statements of which the log does not tell what they changed.

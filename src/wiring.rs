@@ -148,6 +148,7 @@ fn pipeline<C: Connector>(
         stream: source.stream.clone(),
         nats: config.nats().clone(),
         private: Arc::clone(&source.private),
+        echoes: source.echoes.clone(),
         desk,
         telemetry: telemetry.source(&source.name),
         until: wanted.until.clone(),

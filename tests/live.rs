@@ -17,6 +17,7 @@ mod live {
     mod cluster;
     mod debezium;
     mod dry;
+    mod echo;
     mod eighteen;
     mod fence;
     mod hostile;

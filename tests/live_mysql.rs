@@ -19,6 +19,7 @@ mod live_mysql {
 
     mod backfill;
     mod debezium;
+    mod echo;
     mod kills;
     mod private;
     mod samples;

@@ -141,8 +141,15 @@ const SOURCE: &[Key] = &[
     )
     .or("none"),
     key("backfill", Kind::Section(BACKFILL), "How existing rows are read."),
+    key("ignore", Kind::Section(IGNORE), "Transactions that are not told."),
     key("private", Kind::Section(PRIVATE), "What of the rows is hidden before anything leaves the process."),
 ];
+
+const IGNORE: &[Key] = &[key(
+    "origins",
+    Kind::List,
+    "PostgreSQL: names of replication origins; MySQL: UUIDs of servers; MariaDB: GTID domains.",
+)];
 
 const PRIVATE: &[Key] = &[
     key(

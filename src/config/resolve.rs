@@ -18,6 +18,7 @@ use super::yaml::{Node, Value};
 use super::{At, Complaints, Config, EngineConfig, Http, Source, context, template};
 use crate::backfill::{self, Initial};
 use crate::event::{self, Format};
+use crate::map::echo::Echoes;
 use crate::nats::{self, Auth, Tls};
 use crate::stream::{self, OnLoss};
 
@@ -192,6 +193,7 @@ impl Reader<'_> {
         }
         let backfill = self.backfill(section);
         let private = self.private(section);
+        let ignored = self.below(section, "ignore").map(|ignore| self.list(&ignore, "origins")).unwrap_or_default();
         let seed = stream.as_ref().map(|stream| stream.name.clone()).unwrap_or_default();
         let given: Vec<_> = ENGINES.into_iter().filter(|key| section.has(key)).collect();
         let mut engines = Vec::new();
@@ -226,6 +228,7 @@ impl Reader<'_> {
             engine,
             events,
             private: Arc::new(private?),
+            echoes: Echoes::new(ignored.into_iter().map(Into::into)),
             stream: stream?,
             backfill: backfill?,
         })

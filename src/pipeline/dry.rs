@@ -16,7 +16,7 @@ pub(super) async fn run<C: Connector>(
     stop: CancellationToken,
     mut show: impl FnMut(&Events) -> std::io::Result<()> + Send,
 ) -> Result<(), PipelineError> {
-    let Pipeline { connector, events: settings, until, private, .. } = pipeline;
+    let Pipeline { connector, events: settings, until, private, echoes, .. } = pipeline;
     let goal = match until {
         None => None,
         Some(Until::Position(position)) => Some(position),
@@ -46,6 +46,7 @@ pub(super) async fn run<C: Connector>(
         if let Err(error) = private.map(&mut batch).await {
             break Err(error.into());
         }
+        echoes.take_out(&mut batch);
         let mut events = Events::default();
         let encoded = encoder.encode(&batch, &mut events);
         if let Err(error) = show(&events) {

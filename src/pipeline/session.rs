@@ -284,6 +284,7 @@ impl<C: Connector + 'static> Reader<'_, C> {
                 hidden = private.map(&mut batch) => hidden?,
             }
             self.note(&batch, source.untold());
+            self.pipeline.telemetry.suppressed("echo", self.pipeline.echoes.take_out(&mut batch));
             // As large as the last one was: batches of a busy source are alike.
             let mut events = Events { bytes: Vec::with_capacity(size), ..Events::default() };
             let encoded = encoder.encode(&batch, &mut events);

@@ -82,7 +82,8 @@ pub struct Transaction {
     /// The log from here on holds all that follows this transaction. Known once
     /// its end was read: always set in a batch that holds its last change.
     pub end: Option<Box<str>>,
-    /// The replication origin, where the server names one.
+    /// Where it came from, as far as the server says: PostgreSQL's replication origin, of MySQL the UUID of the server that
+    /// committed it first, of MariaDB the GTID's domain.
     pub origin: Option<Box<str>>,
     /// Its place in the server's files, where the log is kept in such.
     pub file: Option<FilePlace>,

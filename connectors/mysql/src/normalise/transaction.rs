@@ -80,6 +80,11 @@ impl Normaliser {
             Name::MySql { .. } => format!("{}@{id}", self.reading),
             Name::MariaDb(_) | Name::Place => self.reading.to_string(),
         };
+        let origin = match &name {
+            Name::MySql { server, .. } => Some(server.to_string().into()),
+            Name::MariaDb(gtid) => Some(gtid.domain.to_string().into()),
+            Name::Place => None,
+        };
         self.assembler.begin(
             Transaction {
                 id: id.as_str().into(),
@@ -88,7 +93,7 @@ impl Normaliser {
                 committed_at,
                 start: start.into(),
                 end: None,
-                origin: None,
+                origin,
                 file: Some(FilePlace {
                     name: Arc::clone(&self.file),
                     offset: self.offset(header),
