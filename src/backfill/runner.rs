@@ -40,9 +40,10 @@ const IN_FLIGHT_QUIET: u64 = 6000;
 const IN_FLIGHT_BUSY: u64 = 384;
 /// Rows of a slice and of a chunk while the log is not quiet: a change waits for the one on its way to the stream, and for
 /// processors that the other is read with.
-const SLICE_ROWS_BUSY: u32 = 128;
-const CHUNK_ROWS_BUSY: u32 = 2000;
-/// The longest rest behind a slice.
+const SLICE_ROWS_BUSY: u32 = 64;
+const CHUNK_ROWS_BUSY: u32 = 500;
+/// How many times as long as a slice took the rest behind it is, and the longest.
+const REST: u32 = 2;
 const REST_MAX: Duration = Duration::from_millis(100);
 /// How long after a change the log counts as busy.
 const BUSY_FOR: Duration = Duration::from_secs(1);
@@ -222,8 +223,7 @@ impl<C: Connector + 'static> Runner<C> {
     pub fn stored(&mut self, sequence: u64, reads: Option<&[ReadMark]>) {
         self.desk.stored(sequence, reads);
         if let Some((sent_at, _)) = self.on_its_way.take_if(|(_, last)| *last <= sequence) {
-            // As long as it took: rows have half of what there is at most.
-            self.rests_until = Some(Instant::now() + sent_at.elapsed().min(REST_MAX));
+            self.rests_until = Some(Instant::now() + (sent_at.elapsed() * REST).min(REST_MAX));
         }
         let marks = &mut self.marks;
         let desk = &self.desk;
