@@ -39,12 +39,13 @@ const SEEDS_AHEAD: usize = 2;
 const IN_FLIGHT_QUIET: u64 = 6000;
 const IN_FLIGHT_BUSY: u64 = 384;
 /// Rows of a slice and of a chunk while the log is not quiet: a change waits for the one on its way to the stream, and for
-/// processors that the other is read with.
+/// processors that the other is read with. Where many changes came since the last slice, as when nothing is left to be had,
+/// it has half as many rows as those: a backfill is never starved.
 const SLICE_ROWS_BUSY: u32 = 64;
 const CHUNK_ROWS_BUSY: u32 = 500;
 /// How many times as long as a slice took the rest behind it is, and the longest.
 const REST: u32 = 2;
-const REST_MAX: Duration = Duration::from_millis(100);
+const REST_MAX: Duration = Duration::from_millis(20);
 /// How long after a change the log counts as busy.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 /// Pauses before a chunk is tried again.
@@ -84,6 +85,8 @@ pub struct Runner<C: Connector> {
     last_change: Option<Instant>,
     /// While the log is not quiet: when the last slice went, and its last message.
     on_its_way: Option<(Instant, u64)>,
+    /// Changes since.
+    changes_since: u32,
     /// Until then changes have everything for themselves.
     rests_until: Option<Instant>,
     next_lane: usize,
@@ -184,6 +187,7 @@ impl<C: Connector + 'static> Runner<C> {
             last_sequence: None,
             last_change: None,
             on_its_way: None,
+            changes_since: 0,
             rests_until: None,
             next_lane: 0,
             watched: HashSet::new(),
@@ -207,6 +211,8 @@ impl<C: Connector + 'static> Runner<C> {
         }
         if !batch.changes.is_empty() {
             self.last_change = Some(Instant::now());
+            let changes = u32::try_from(batch.changes.len()).unwrap_or(u32::MAX);
+            self.changes_since = self.changes_since.saturating_add(changes);
         }
         self.window.pass(batch, touched);
         if self.window.is_full() {
@@ -569,7 +575,10 @@ impl<C: Connector + 'static> Runner<C> {
     /// Rows of a lane's first chunk; `None` where it held none that go, or the pace lets none go.
     fn rows_of(&mut self, at: usize, encoder: &mut Encoder, position: &Position, assigned: u64) -> Option<Slice> {
         let is_busy = self.is_busy();
-        let slice_rows = if is_busy { SLICE_ROWS_BUSY } else { SLICE_ROWS };
+        let slice_rows = match is_busy {
+            true => (self.changes_since / 2).clamp(SLICE_ROWS_BUSY, SLICE_ROWS),
+            false => SLICE_ROWS,
+        };
         let lane = self.lanes.get_mut(at)?;
         let ready = lane.ready.front_mut()?;
         let waiting = self.window.get(ready.id)?;
@@ -644,6 +653,7 @@ impl<C: Connector + 'static> Runner<C> {
                 events.reads = Some(self.marks_in_stream());
                 if is_busy && !events.list.is_empty() {
                     self.on_its_way = Some((Instant::now(), assigned + events.list.len() as u64));
+                    self.changes_since = 0;
                 }
                 Some(Slice { events, encoded })
             }
