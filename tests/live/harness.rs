@@ -276,11 +276,15 @@ impl Bridge {
         self.child.wait().expect("collects figvine");
     }
 
-    /// The most memory that it ever held, in KiB.
+    /// The most memory that it ever held, in KiB, without the pages of the program itself: those of a debug build are many, and
+    /// the kernel lends them.
     pub(crate) fn peak_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("figvine runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line VmHWM");
-        line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+            line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number")
+        };
+        kib("VmHWM:").saturating_sub(kib("RssFile:"))
     }
 
     /// Fails unless it runs.
