@@ -6,7 +6,7 @@ use super::harness::{World, each_header, last_sequence, wait_growth, wait_last};
 use super::journal::{self, ENDLESS, Load, Random};
 
 /// The memory that a bridge may take, in KiB.
-const MEMORY_KIB: u64 = 64 * 1024;
+const MEMORY_KIB: u64 = 56 * 1024;
 
 async fn world() -> World {
     let world = World::with(journal::contended(), NatsOptions::default()).await;
