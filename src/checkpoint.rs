@@ -3,11 +3,14 @@
 //! Text form: `1 <writer> <position>`: the version of the form, the session that
 //! wrote the message, and where the source goes on behind it. More fields may
 //! follow, each behind a blank: `b=<task>:<rows>:<cursor>` in that of a backfilled
-//! row says how far its table was read. Compact, since it is paid per message.
+//! row says how far its table was read, `e=<transaction>;<ordinal>.<part>` or
+//! `e=<transaction>;<ordinal>.<part>;<rule>.<n>` in that of an event that is not the
+//! last of its change says which one it is. Compact, since it is paid per message.
 
 use std::fmt;
 
 use figvine_change::{Cursor, Position, Within};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 /// The header's name.
 pub const HEADER: &str = "Figvine-Checkpoint";
@@ -21,6 +24,43 @@ pub struct Checkpoint {
     pub position: Position,
     /// In that of a backfilled row: how far its table was read.
     pub read: Option<ReadMark>,
+    /// In that of an event behind which some of what was read must be read again: which event it is.
+    pub told: Option<Told>,
+}
+
+/// An event by the change behind which it stands: it and all before it in its transaction are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The transaction, as its position is written.
+    pub transaction: Box<str>,
+    /// The change.
+    pub at: Within,
+    /// Of a domain event its rule, and how many of that rule there were before it behind the same change; of the change's
+    /// own event nothing.
+    pub rule: Option<(Box<str>, u32)>,
+}
+
+/// What would end a field, or a part of it.
+const RESERVED: &AsciiSet = &CONTROLS.add(b' ').add(b';').add(b'%');
+
+impl Told {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(';');
+        let (transaction, at, rule) = (parts.next()?, parts.next()?, parts.next());
+        let (ordinal, part) = at.split_once('.')?;
+        let rule = match rule {
+            None => None,
+            Some(rule) => {
+                let (name, number) = rule.rsplit_once('.')?;
+                Some((name.into(), number.parse().ok()?))
+            }
+        };
+        Some(Self {
+            transaction: percent_decode_str(transaction).decode_utf8().ok()?.into(),
+            at: Within { ordinal: ordinal.parse().ok()?, part: part.parse().ok()? },
+            rule,
+        })
+    }
 }
 
 /// How far one task of a backfill is.
@@ -86,6 +126,24 @@ pub fn write_read(task: &str, rows: u64, cursor: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(cursor);
 }
 
+/// Appends, behind what [`write`] wrote, which event of its transaction the message is; see [`Told`].
+pub fn write_told(transaction: &str, at: Within, rule: Option<(&str, u32)>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b" e=");
+    for piece in utf8_percent_encode(transaction, RESERVED) {
+        out.extend_from_slice(piece.as_bytes());
+    }
+    out.push(b';');
+    figvine_change::json::write_uint(at.ordinal, out);
+    out.push(b'.');
+    figvine_change::json::write_uint(at.part.into(), out);
+    if let Some((rule, number)) = rule {
+        out.push(b';');
+        out.extend_from_slice(rule.as_bytes());
+        out.push(b'.');
+        figvine_change::json::write_uint(number.into(), out);
+    }
+}
+
 impl Checkpoint {
     /// Reads the header's value; `None` when it is none of ours.
     #[must_use]
@@ -94,18 +152,31 @@ impl Checkpoint {
         let ("1", writer, position) = (fields.next()?, fields.next()?, fields.next()?) else { return None };
         let valid = !writer.is_empty() && writer.bytes().all(|b| b.is_ascii_alphanumeric());
         let position = Position::parse(position)?;
-        let read = fields.find_map(|field| field.strip_prefix("b=")).and_then(ReadMark::parse);
-        valid.then(|| Self { writer: Writer(writer.into()), position, read })
+        let mut found = Self { writer: Writer(writer.into()), position, read: None, told: None };
+        for field in fields {
+            match field.split_once('=') {
+                Some(("b", mark)) => found.read = ReadMark::parse(mark),
+                Some(("e", told)) => found.told = Told::parse(told),
+                _ => {}
+            }
+        }
+        valid.then_some(found)
     }
 }
 
 impl fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "1 {} {}", self.writer.as_str(), self.position)?;
-        match &self.read {
-            None => Ok(()),
-            Some(ReadMark { task, rows, cursor }) => write!(f, " b={task}:{rows}:{cursor}"),
+        if let Some(ReadMark { task, rows, cursor }) = &self.read {
+            write!(f, " b={task}:{rows}:{cursor}")?;
         }
+        if let Some(Told { transaction, at: Within { ordinal, part }, rule }) = &self.told {
+            write!(f, " e={};{ordinal}.{part}", utf8_percent_encode(transaction, RESERVED))?;
+            if let Some((name, number)) = rule {
+                write!(f, ";{name}.{number}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -137,6 +208,21 @@ mod tests {
         let cursor = Cursor::parse("DE,10:30%20h").expect("a cursor");
         assert_eq!(checkpoint.read, Some(ReadMark { task: "k3.0".into(), rows: 12, cursor }));
         assert_eq!(checkpoint.to_string(), text);
+    }
+
+    #[test]
+    fn which_event_of_a_change_it_is_reads_back() {
+        let at = Within { ordinal: 3, part: 1 };
+        for (transaction, rule) in [("0/16B3748", None), ("0-1 2;%", Some(("order_placed", 12)))] {
+            let mut out = Vec::new();
+            write(&Writer::fresh(), "7/1/0/1", Some(Within { ordinal: 2, part: 1 }), &mut out);
+            write_told(transaction, at, rule, &mut out);
+            let text = String::from_utf8(out).expect("ascii");
+            let checkpoint = Checkpoint::parse(&text).expect("valid");
+            let rule = rule.map(|(name, number)| (name.into(), number));
+            assert_eq!(checkpoint.told, Some(Told { transaction: transaction.into(), at, rule }));
+            assert_eq!(checkpoint.to_string(), text);
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod overrides;
 mod private;
 mod raw;
 mod resolve;
+mod rules;
 mod schema;
 mod size;
 mod template;
@@ -84,6 +85,8 @@ pub struct Source {
     pub private: Arc<map::private::Settings>,
     /// Whose transactions are left out.
     pub echoes: map::echo::Echoes,
+    /// What is made of its changes.
+    pub rules: Arc<map::rules::Settings>,
     /// The stream they go to.
     pub stream: stream::Settings,
     /// How rows that are there already are read.

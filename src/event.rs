@@ -3,14 +3,18 @@
 mod body;
 mod cloudevents;
 mod debezium;
+mod domain;
 mod encode;
 mod envelope;
+mod error;
+mod frame;
 mod identity;
 mod number;
 mod plain;
 mod read;
 mod structured;
 mod subject;
+mod tables;
 mod texts;
 mod touch;
 
@@ -22,10 +26,14 @@ use figvine_change::debezium::Binary;
 
 use crate::checkpoint::ReadMark;
 
-pub use encode::{Count, EncodeError, Encoded, Encoder};
+pub use domain::{Derived, DomainEvent};
+pub use encode::{Count, Encoded, Encoder};
+pub use error::EncodeError;
+pub(crate) use identity::write_key_text;
 pub use identity::{Identity, partition};
+pub(crate) use number::write_timestamp;
 pub use read::{ReadOutcome, ReadPlace, Rows};
-pub use subject::{TemplateError, check_template};
+pub use subject::{TemplateError, check_domain_template, check_template};
 pub use touch::{RowId, Touch, Touched};
 
 /// How one source's events look.
@@ -37,6 +45,8 @@ pub struct Settings {
     pub format: Format,
     /// The subject of change events, a template: `cdc.{source}.{schema}.{table}.{partition}`.
     pub subject: String,
+    /// The subject of domain events, a template: `events.{source}.{type}.{partition}`.
+    pub domain_subject: String,
     /// Number of partitions that keys are spread over.
     pub partitions: NonZeroU16,
     /// The attribute `ce-source`, by default `/figvine/<source>`.

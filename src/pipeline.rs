@@ -3,7 +3,7 @@
 //! ```text
 //!        backfill::Runner ───────┐ rows between transactions
 //!                                v
-//!   Source::next ──> Private ──> Encoder ──> [Events] ──> Publisher ──> JetStream
+//!   Source::next ─> Private ─> Rules ─> Encoder ─> [Events] ─> Publisher ──> JetStream
 //!        ^                 (reader)          bounded       (chain)          │ acks
 //!        │                                                                  v
 //!     Durable <────────────────── Keeper <────────────── Stored ──> Ledger (counters)
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backfill::{self, Desk};
 use crate::map::echo::Echoes;
-use crate::map::private;
+use crate::map::{private, rules};
 use crate::telemetry::{Phase, SourceTelemetry};
 use crate::{event, nats, stream};
 
@@ -54,6 +54,8 @@ pub struct Pipeline<C> {
     pub private: Arc<private::Settings>,
     /// Whose transactions are left out.
     pub echoes: Echoes,
+    /// What is made of changes.
+    pub rules: Arc<rules::Settings>,
     /// What is backfilled.
     pub desk: Arc<Desk>,
     /// Where figures go.

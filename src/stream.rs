@@ -25,7 +25,7 @@ pub use keeper::{Keeper, Kept};
 pub use keys::{BUCKET as KEYS_BUCKET, Shredding, SubjectKeys};
 pub use resume::{Resume, resume};
 pub use session::{JetStream, Wire};
-pub use setup::{Setup, StreamError, ensure};
+pub use setup::{Setup, StreamError, change_subjects, domain_subjects, ensure};
 
 /// How one source's stream is made and fed.
 #[derive(Debug, Clone)]
@@ -57,6 +57,15 @@ pub struct Settings {
     /// Holds the source's log back for this long behind the acks, so that what
     /// the broker loses can be read again.
     pub release_delay: Duration,
+}
+
+impl Settings {
+    /// The same, for these subjects too.
+    #[must_use]
+    pub fn with_subjects(mut self, subjects: String) -> Self {
+        self.subjects.push(subjects);
+        self
+    }
 }
 
 /// What to do when the stream lost what it had acknowledged.

@@ -149,6 +149,7 @@ fn pipeline<C: Connector>(
         nats: config.nats().clone(),
         private: Arc::clone(&source.private),
         echoes: source.echoes.clone(),
+        rules: Arc::clone(&source.rules),
         desk,
         telemetry: telemetry.source(&source.name),
         until: wanted.until.clone(),
@@ -192,6 +193,9 @@ pub async fn check(source: &Source) -> Result<Vec<Finding>, SourceError> {
             let mut findings = connector.check().await?;
             if !source.private.rules().is_empty() || !source.private.hides_nothing() {
                 findings.extend(source.private.check(&connector.columns().await?));
+            }
+            if !source.rules.is_empty() {
+                findings.extend(source.rules.check(&connector.columns().await?));
             }
             Ok::<_, PipelineError>(findings)
         })

@@ -30,6 +30,7 @@ pub(crate) async fn publish(config: &Path, rows: u64, per_transaction: u64) -> O
     let source = config.sources().first().ok_or("the configuration has no source")?;
     let pipeline = Pipeline {
         echoes: source.echoes.clone(),
+        rules: source.rules.clone(),
         connector: Arc::new(Made { rows, per_transaction: per_transaction.min(BATCH_ROWS) }),
         events: source.events.clone(),
         stream: source.stream.clone(),

@@ -24,6 +24,10 @@ pub(super) enum Kind {
     SecretOrList,
     /// A list of texts.
     List,
+    /// One text or a list of them.
+    TextOrList,
+    /// Texts under names of the user's choice, or a list of texts.
+    Members,
     /// One of a few words.
     Word(&'static [&'static str]),
     /// `true` or `false`.
@@ -143,6 +147,66 @@ const SOURCE: &[Key] = &[
     key("backfill", Kind::Section(BACKFILL), "How existing rows are read."),
     key("ignore", Kind::Section(IGNORE), "Transactions that are not told."),
     key("private", Kind::Section(PRIVATE), "What of the rows is hidden before anything leaves the process."),
+    key("rules", Kind::Each(RULE), "Domain events that are made of changes."),
+    key("rule_files", Kind::List, "Files with more rules, each with the key rules."),
+    key("domain_subject", Kind::Text, "The subject of domain events, a template that begins with 'events.{source}.'.")
+        .or("events.{source}.{type}.{partition}"),
+    key("outbox", Kind::Section(OUTBOX), "Events that the application writes itself, into a table or into the log."),
+];
+
+/// Of a file of rules.
+pub(super) const RULE_FILE: &[Key] =
+    &[key("rules", Kind::Each(RULE), "Domain events that are made of changes.").required()];
+
+const RULE: &[Key] = &[
+    key("type", Kind::Text, "The type of the events: letters, digits, '_' and '-'.").required(),
+    key("version", Kind::Whole { min: 1, max: 9999 }, "The major version of the type.").or("1"),
+    key("name", Kind::Text, "The rule's name, which stands in identities of events; by default the type."),
+    key("from", Kind::Text, "The table, schema.table (MySQL, MariaDB: database.table).").required(),
+    key("on", Kind::List, "The operations, of insert, update, delete; all where it is left out."),
+    key("changed", Kind::List, "Columns of which an update must have changed one at least."),
+    key("when", Kind::Text, "A condition in CEL over after, before and tx."),
+    key("key", Kind::TextOrList, "A list of columns, or an expression in CEL; by default the table's key."),
+    key("data", Kind::Members, "A list of columns, or expressions in CEL by the names of members; by default the row."),
+    key("also_change_event", Kind::Bool, "Whether the change is told by an event of its own, too.").or("true"),
+    key("aggregate", Kind::Section(AGGREGATE), "Parts that belong to the row: one event per row and transaction."),
+];
+
+const AGGREGATE: &[Key] = &[
+    key("root", Kind::Text, "The table of the whole: that of from, which it is by default."),
+    key("include", Kind::Each(INCLUDE), "The tables of the parts.").required(),
+    key("complete_when", Kind::Word(&["transaction"]), "When it is told.").or("transaction"),
+    key(
+        "max_bytes",
+        Kind::Size { min: 1 << 10, max: 1 << 34, off: false },
+        "Bytes of rows that may be held of one transaction.",
+    )
+    .or("64MiB"),
+    key(
+        "on_large",
+        Kind::Word(&["park", "stop"]),
+        "Beyond that: park tells one event <type>_missing in the place of the rule's, stop ends the source.",
+    )
+    .or("park"),
+];
+
+const INCLUDE: &[Key] = &[
+    key("table", Kind::Text, "The table: schema.table, or its own name where it lies beside the root.").required(),
+    key("on", Kind::Text, "The column that holds the root's key.").required(),
+    key("as", Kind::Text, "The name of the list; by default the table's own."),
+    key("columns", Kind::List, "The columns of each part; by default all."),
+];
+
+const OUTBOX: &[Key] = &[
+    key("table", Kind::Text, "The table, schema.table (MySQL, MariaDB: database.table)."),
+    key("columns", Kind::Section(OUTBOX_COLUMNS), "What its columns are called."),
+    key("messages", Kind::List, "PostgreSQL: globs over the prefixes of logical messages that are events."),
+];
+
+const OUTBOX_COLUMNS: &[Key] = &[
+    key("type", Kind::Text, "The column with the type of the event.").or("type"),
+    key("key", Kind::Text, "The column with what the event is keyed by.").or("aggregateid"),
+    key("payload", Kind::Text, "The column with the body.").or("payload"),
 ];
 
 const IGNORE: &[Key] = &[key(

@@ -20,7 +20,7 @@ impl Reader<'_> {
         }
         let mut rules = Vec::new();
         for rule in self.each(&section, "columns") {
-            let Some(rule) = self.rule(&rule) else { continue };
+            let Some(rule) = self.private_rule(&rule) else { continue };
             if rule.action().needs_key() && !section.has("key") {
                 let what = format!("columns that are {} need a key, which is missing", rule.action().participle());
                 self.complain(&section.at, &section.path("key"), &what);
@@ -30,7 +30,7 @@ impl Reader<'_> {
         Some(Settings::new(denies, rules, secret.map(Into::into).as_ref()))
     }
 
-    fn rule(&mut self, section: &Section<'_>) -> Option<Rule> {
+    fn private_rule(&mut self, section: &Section<'_>) -> Option<Rule> {
         let given: Vec<_> = WAYS.into_iter().filter(|way| section.has(way)).collect();
         let glob = self.text(section, "match");
         let action = match given.as_slice() {

@@ -293,6 +293,24 @@ impl Reader<'_> {
         None
     }
 
+    /// Texts under names of the user's choice, with the place of each; `None` where there is a list, or nothing.
+    pub(super) fn members<'a>(&mut self, section: &Section<'a>, name: &str) -> Option<Vec<(&'a str, At, String)>> {
+        let node = self.node(section, name)?;
+        let path = section.path(name);
+        let Value::Map(entries) = &node.value else { return None };
+        let mut members = Vec::new();
+        for entry in entries {
+            let text = self.item(&entry.node, &join(&path, &entry.key));
+            members.extend(text.map(|text| (entry.key.as_str(), entry.node.at.clone(), text)));
+        }
+        Some(members)
+    }
+
+    /// Whether a list stands there.
+    pub(super) fn is_list(&self, section: &Section<'_>, name: &str) -> bool {
+        section.entry(name).is_some_and(|entry| matches!(entry.node.value, Value::List(_)))
+    }
+
     /// One of the words of the table; an empty one after a complaint.
     pub(super) fn word(&mut self, section: &Section<'_>, name: &str) -> &'static str {
         let Some(Key { kind: Kind::Word(words), .. }) = section.key(name) else { return "" };

@@ -20,7 +20,7 @@ use crate::backfill::{self, Initial};
 use crate::event::{self, Format};
 use crate::map::echo::Echoes;
 use crate::nats::{self, Auth, Tls};
-use crate::stream::{self, OnLoss};
+use crate::stream::{self, OnLoss, change_subjects, domain_subjects};
 
 /// The keys of databases; a source has one of them.
 const ENGINES: [&str; 3] = ["postgres", "mysql", "mariadb"];
@@ -218,9 +218,13 @@ impl Reader<'_> {
                 }
             }
         }
+        let rules = self.rules(section);
         let mut engine = engines.into_iter().next()?;
         match &mut engine {
-            EngineConfig::Postgres(config) => config.values.debezium = encoding,
+            EngineConfig::Postgres(config) => {
+                config.values.debezium = encoding;
+                config.messages.extend(self.outbox_messages(section));
+            }
             EngineConfig::Mysql(config) => config.values.debezium = encoding,
         }
         Some(Source {
@@ -229,7 +233,11 @@ impl Reader<'_> {
             events,
             private: Arc::new(private?),
             echoes: Echoes::new(ignored.into_iter().map(Into::into)),
-            stream: stream?,
+            stream: stream.map(|stream| match rules.is_empty() {
+                true => stream,
+                false => stream.with_subjects(domain_subjects(name)),
+            })?,
+            rules: Arc::new(rules),
             backfill: backfill?,
         })
     }
@@ -358,7 +366,7 @@ impl Reader<'_> {
         Some(stream::Settings {
             name,
             source: source.to_owned(),
-            subjects: vec![format!("cdc.{source}.>")],
+            subjects: vec![change_subjects(source)],
             replicas: count(self.whole(&section, "replicas")),
             max_age: self.duration(&section, "max_age"),
             max_bytes: self.size(&section, "max_bytes"),
@@ -403,6 +411,15 @@ impl Reader<'_> {
                 self.complain(&section.at("subject"), &section.path("subject"), &what);
             }
         }
+        let domain_subject = self.text(section, "domain_subject").unwrap_or_default();
+        if let Err(error) = event::check_domain_template(&domain_subject)
+            && !domain_subject.is_empty()
+        {
+            self.complain(&section.at("domain_subject"), &section.path("domain_subject"), &error.to_string());
+        } else if !domain_subject.starts_with("events.{source}.") {
+            let what = "must begin with 'events.{source}.': that is what the source's stream takes";
+            self.complain(&section.at("domain_subject"), &section.path("domain_subject"), what);
+        }
         let ce_source = self.text(section, "ce_source").unwrap_or_else(|| format!("/figvine/{source}"));
         // A URI reference (CloudEvents 1.0, `source`); it also stands in a header line.
         if !ce_source.chars().all(|c| c.is_ascii_graphic()) {
@@ -419,6 +436,7 @@ impl Reader<'_> {
                 _ => Format::CloudEvents,
             },
             subject,
+            domain_subject,
             partitions: partitions.unwrap_or(NonZeroU16::MIN),
             ce_source,
             topic_prefix: source.into(),

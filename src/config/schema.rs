@@ -54,7 +54,7 @@ fn property(key: &Key) -> Value {
     let zero = json!({ "const": 0 });
     let mut property = match &key.kind {
         Kind::Text | Kind::Secret => json!({ "type": "string", "minLength": 1 }),
-        Kind::SecretOrList => json!({ "anyOf": [
+        Kind::SecretOrList | Kind::TextOrList => json!({ "anyOf": [
             { "type": "string", "minLength": 1 },
             { "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 1 },
         ] }),
@@ -92,6 +92,10 @@ fn property(key: &Key) -> Value {
             forms.push(json!({ "$ref": "#/$defs/inserted" }));
             json!({ "anyOf": forms })
         }
+        Kind::Members => json!({ "anyOf": [
+            { "type": "array", "items": { "type": "string", "minLength": 1 }, "minItems": 1 },
+            { "type": "object", "additionalProperties": { "type": "string", "minLength": 1 } },
+        ] }),
         Kind::Listen => or_inserted(json!({ "type": "string", "pattern": "^(off|.+:[0-9]+)$" })),
         Kind::Section(keys) => section(keys),
         Kind::Each(keys) => json!({ "type": "array", "items": section(keys) }),

@@ -4,96 +4,24 @@
 //! [`Events`]; what many events have in common is made once per table and once
 //! per transaction (see `texts`), and nothing is allocated per row.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use figvine_change::{Batch, Body, Change, Engine, Position, Table, Transaction, ValueError, Within, json};
+use figvine_change::{Batch, Body, Change, Engine, Position, Transaction, Within};
 
 use super::body::{Fault, RowView, write_message, write_schema_change, write_truncate};
 use super::debezium::{self, Extras};
-use super::envelope::{Attributes, Dress, Shape};
+use super::domain::{Derived, Domain, DomainEvent, Passed, passed};
+use super::envelope::Shape;
+use super::error::EncodeError;
+use super::frame::{Behind, Event, Frame, behind};
 use super::identity::{Identity, Key, partition};
-use super::number::write_padded;
-use super::read::ReadPlace;
-use super::subject::write_token;
-use super::texts::{EventType, Kind, SourceText, TableText, TransactionText};
+use super::subject::{Template, write_token};
+use super::tables::{Entry, Tables, Tally};
+use super::texts::{Kind, SourceText, TransactionText};
 use super::touch::{RowId, Touch, Touched};
-use super::{EventAt, Events, Settings, TemplateError};
-use crate::checkpoint::{self, Writer};
-
-/// What the wire adds to the headers: the line `NATS/1.0` before and the blank line behind them.
-const HEADER_FRAME: usize = "NATS/1.0\r\n\r\n".len();
-
-/// A change that has no event.
-///
-/// The identity is the event's `ce-id`; no error tells values of rows.
-#[derive(Debug, thiserror::Error)]
-pub enum EncodeError {
-    /// A value is none of its column's type.
-    #[error("change {identity}: column {column} of table {table} holds a value that cannot be encoded")]
-    Value {
-        /// The change.
-        identity: Identity,
-        /// `schema.table`.
-        table: Box<str>,
-        /// The column's name.
-        column: Box<str>,
-        /// What is wrong with it.
-        source: ValueError,
-    },
-    /// The table has no key, and no setting names one.
-    #[error("change {identity}: table {table} has no key")]
-    NoKey {
-        /// The change.
-        identity: Identity,
-        /// `schema.table`.
-        table: Box<str>,
-    },
-    /// The log carried the value of a key's column neither in the row after nor in the row before.
-    #[error("change {identity}: the log does not carry column {column} of the key of table {table}")]
-    KeyNotCarried {
-        /// The change.
-        identity: Identity,
-        /// `schema.table`.
-        table: Box<str>,
-        /// The column's name.
-        column: Box<str>,
-    },
-    /// The event is larger than the server takes.
-    #[error("change {identity} of {table}: the event has {size} bytes, the limit is {limit}")]
-    TooLarge {
-        /// The change.
-        identity: Identity,
-        /// `schema.table`, or `a message`.
-        table: Box<str>,
-        /// Headers and body, in bytes.
-        size: usize,
-        /// The most that may be sent, in bytes.
-        limit: usize,
-    },
-    /// The batch contradicts itself: a connector's fault.
-    #[error("change {identity}: malformed batch: {what}")]
-    Malformed {
-        /// The change.
-        identity: Identity,
-        /// What does not hold.
-        what: &'static str,
-    },
-}
-
-impl EncodeError {
-    /// The change that has no event.
-    #[must_use]
-    pub fn identity(&self) -> &Identity {
-        match self {
-            Self::Value { identity, .. }
-            | Self::NoKey { identity, .. }
-            | Self::KeyNotCarried { identity, .. }
-            | Self::TooLarge { identity, .. }
-            | Self::Malformed { identity, .. } => identity,
-        }
-    }
-}
+use super::{Events, Settings, TemplateError};
+use crate::checkpoint::{Told, Writer};
 
 /// Figures of one batch. Those of a batch that failed are told with the next one's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,14 +43,16 @@ pub struct Encoded {
 /// How often something happened to a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count {
-    /// `schema.table`; empty for messages.
+    /// `schema.table`; empty for messages and domain events.
     pub table: Arc<str>,
-    /// `insert update delete read truncate schema_change message`.
+    /// `insert update delete read truncate schema_change message`, or `domain` for what no single change is.
     pub op: &'static str,
     /// The type of the events (`ce-type`).
     pub event_type: Arc<str>,
-    /// How many changes, and events: each of these changes is one event.
-    pub number: u64,
+    /// How many changes.
+    pub changes: u64,
+    /// How many events: a change may be told by those of rules alone.
+    pub events: u64,
 }
 
 /// Makes events of changes, for one session of one source.
@@ -136,10 +66,17 @@ pub struct Encoder {
     counted_rows: u64,
     pub(super) scratch: Scratch,
     figures: Encoded,
-    messages: u64,
+    messages: Tally,
     /// Tables, by `schema.table`, of which is noted what is touched.
     watched: HashSet<Arc<str>>,
     touched: Vec<Touched>,
+    pub(super) domain: Domain,
+    /// The last change of the transaction that was passed on, by this session or one before.
+    previous: Option<Within>,
+    /// Set while the transaction has to be read again from there on.
+    held: Option<Option<Within>>,
+    /// Where the session begins: what is stored already of what is read again.
+    resumed: Option<(Position, Option<Told>)>,
 }
 
 #[derive(Default)]
@@ -172,10 +109,26 @@ impl Encoder {
             counted_rows: 0,
             scratch: Scratch::default(),
             figures: Encoded::default(),
-            messages: 0,
+            messages: Tally::default(),
             watched: HashSet::new(),
             touched: Vec::new(),
+            domain: Domain::new(Template::parse_domain(&settings.domain_subject)?),
+            previous: None,
+            held: None,
+            resumed: None,
         })
+    }
+
+    /// Says where the session begins, and what of a change that was told in part is stored.
+    pub fn resume(&mut self, from: &Position, told: Option<Told>) {
+        self.resumed = Some((from.clone(), told));
+    }
+
+    /// Whether a transaction that was passed on in part has to be read again from an earlier place on: nothing that is not
+    /// of it may go in between.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.held.is_some()
     }
 
     /// From now on notes what is touched of these tables, by `schema.table`.
@@ -197,26 +150,43 @@ impl Encoder {
     /// # Errors
     /// When a change has no event. `out` then holds the events of all changes
     /// before it and nothing of it, and ends behind the last of them.
-    pub fn encode(&mut self, batch: &Batch, out: &mut Events) -> Result<Encoded, EncodeError> {
+    pub fn encode(&mut self, batch: &Batch, derived: &Derived, out: &mut Events) -> Result<Encoded, EncodeError> {
         self.tables.begin(batch);
+        let begun = out.list.len();
         let mut loaded = None;
         let mut passed = None;
-        for change in &batch.changes {
-            if let Err(fault) = self.change(batch, change, &mut loaded, out) {
-                out.end = passed.and_then(|change| position_behind(batch, change)).or(out.end.take());
+        let mut rest = Rest { derived, events: &derived.events, untold: &derived.untold, holds: &derived.holds };
+        for (place, change) in batch.changes.iter().enumerate() {
+            let before = (out.list.len(), out.bytes.len());
+            let mine = rest.of(place);
+            if let Err(fault) = self.change(batch, change, &mine, &mut loaded, out) {
+                out.list.truncate(before.0);
+                out.bytes.truncate(before.1);
+                out.end = passed.and_then(|change| self.position_behind(batch, change)).or(out.end.take());
                 return Err(self.error(batch, change, fault));
             }
             passed = Some(change);
         }
-        let end = batch.end.clone().or_else(|| passed.and_then(|change| position_behind(batch, change)));
+        if batch.end.is_some() {
+            self.held = None;
+        }
+        let end = batch.end.clone().or_else(|| passed.and_then(|change| self.position_behind(batch, change)));
         out.end = end.or(out.end.take());
-        Ok(self.take_figures())
+        Ok(self.take_figures(out.list.len() - begun))
     }
 
-    fn change(
+    /// Where the source goes on behind a change; `None` where that is no place to go on from.
+    fn position_behind(&self, batch: &Batch, change: &Change) -> Option<Position> {
+        let transaction = batch.transaction(change)?;
+        let (log, within) = behind(transaction, change)?;
+        self.held.is_none().then(|| Position { log: log.into(), within })
+    }
+
+    fn change<'b>(
         &mut self,
-        batch: &Batch,
-        change: &Change,
+        batch: &'b Batch,
+        change: &'b Change,
+        mine: &Mine<'b>,
         loaded: &mut Option<u32>,
         out: &mut Events,
     ) -> Result<(), Fault> {
@@ -228,10 +198,35 @@ impl Encoder {
             self.note_transaction(transaction);
             *loaded = Some(change.transaction);
         }
-        let Change { ordinal, part, .. } = *change;
+        let at = Within { ordinal: change.ordinal, part: change.part };
+        if mine.is_held && self.held.is_none() {
+            self.held = Some(self.previous);
+        }
+        let told = self.resumed.as_ref().and_then(|(_, told)| told.as_ref());
+        let (own, skipped) = match passed(told, &transaction.position, at, mine.events) {
+            Passed::Nothing => (!mine.is_untold, 0),
+            Passed::Events(count) => (false, count),
+            Passed::All => (false, mine.events.len()),
+        };
+        let rest = mine.events.get(skipped..).unwrap_or_default();
+        let held = self.held;
+        // Behind the last event of a change the log goes on; behind others the change is read again, and the rest told.
+        let behind = |rule: Option<(&'b str, u32)>, is_last: bool| match held {
+            None if is_last => Behind::Change(transaction, change),
+            Some(_) if is_last && change.last => Behind::Change(transaction, change),
+            _ => Behind::Part { transaction, from: held.unwrap_or(self.previous), told: (at, rule) },
+        };
         let shape = self.source.envelope.shape;
-        let behind = Behind::Change(transaction, change);
-        let frame = Frame { source: &self.source, text: &self.transaction, ordinal, part, behind };
+        let Change { ordinal, part, .. } = *change;
+        let frame = Frame {
+            source: &self.source,
+            text: &self.transaction,
+            ordinal,
+            part,
+            behind: behind(None, rest.is_empty()),
+            is_told: own,
+            domain: None,
+        };
         let touched = &mut self.touched;
         let mut note = |entry: &Entry, touch: &dyn Fn() -> Touch| {
             if !self.watched.is_empty() && self.watched.contains(&entry.text.name) {
@@ -271,7 +266,7 @@ impl Encoder {
                         Shape::Debezium => debezium::write_row(&view, out),
                     },
                 )?;
-                entry.counts.add(view.kind);
+                entry.counts.add(view.kind, own);
                 note(entry, &|| Touch::Row(RowId::of(&entry.text.name, key.text())));
                 self.figures.unchanged_values += unchanged_values;
                 self.counted_rows += u64::from(view.kind != Kind::Tombstone);
@@ -303,7 +298,7 @@ impl Encoder {
                         Ok(0)
                     },
                 )?;
-                entry.counts.add(Kind::Truncate);
+                entry.counts.add(Kind::Truncate, own);
                 note(entry, &|| Touch::Emptied);
             }
             Body::Shape { table } => {
@@ -337,7 +332,7 @@ impl Encoder {
                             Ok(0)
                         },
                     )?;
-                    entry.counts.add(Kind::SchemaChange);
+                    entry.counts.add(Kind::SchemaChange, own);
                 }
                 note(entry, &|| Touch::Shaped(Arc::clone(&entry.text.table)));
                 entry.shape = Some(Arc::clone(&entry.text.table));
@@ -383,10 +378,25 @@ impl Encoder {
                         Ok(0)
                     },
                 )?;
-                self.messages += 1;
+                self.messages.add(own);
             }
         }
+        for (place, event) in rest.iter().enumerate() {
+            let frame = Frame {
+                source: &self.source,
+                text: &self.transaction,
+                ordinal,
+                part,
+                behind: behind(Some((&event.rule, event.number)), place + 1 == rest.len()),
+                is_told: true,
+                domain: None,
+            };
+            let rank = (skipped + place) as u64 + 1;
+            self.domain.append(&self.source, frame, (mine.derived, event, rank), self.max_payload, out)?;
+        }
+        self.previous = Some(at);
         if change.last {
+            self.held = None;
             if transaction.end.is_none() {
                 return Err(Fault::Malformed("a transaction's last change is there but not its end"));
             }
@@ -400,6 +410,9 @@ impl Encoder {
             self.counted.clear();
             self.counted.push_str(&transaction.position);
             self.counted_rows = 0;
+            let resumed = self.resumed.as_ref().map(|(from, _)| from).filter(|from| *from.log == *transaction.start);
+            self.previous = resumed.and_then(|from| from.within);
+            self.held = None;
         }
         let at = transaction.committed_at;
         let figures = &mut self.figures;
@@ -407,18 +420,23 @@ impl Encoder {
         figures.newest_committed_at = Some(figures.newest_committed_at.map_or(at, |newest| newest.max(at)));
     }
 
-    pub(super) fn take_figures(&mut self) -> Encoded {
+    pub(super) fn take_figures(&mut self, events: usize) -> Encoded {
         let mut figures = std::mem::take(&mut self.figures);
         self.tables.take_counts(&mut figures.counts);
-        if self.messages > 0 {
+        let Tally { changes, events: told } = std::mem::take(&mut self.messages);
+        if changes > 0 {
             figures.counts.push(Count {
                 table: Arc::from(""),
                 op: "message",
                 event_type: Arc::clone(&self.source.message_type.name),
-                number: std::mem::take(&mut self.messages),
+                changes,
+                events: told,
             });
         }
-        figures.events = figures.counts.iter().map(|count| count.number).sum();
+        for (event_type, events) in self.domain.take_counts() {
+            figures.counts.push(Count { table: Arc::from(""), op: "domain", event_type, changes: 0, events });
+        }
+        figures.events = events as u64;
         figures
     }
 
@@ -454,255 +472,37 @@ impl Encoder {
     }
 }
 
-/// Where the source goes on behind a change.
-fn position_behind(batch: &Batch, change: &Change) -> Option<Position> {
-    let transaction = batch.transaction(change)?;
-    let (log, within) = behind(transaction, change)?;
-    Some(Position { log: log.into(), within })
+/// What rules made of the changes that are still to come.
+struct Rest<'a> {
+    derived: &'a Derived,
+    events: &'a [DomainEvent],
+    untold: &'a [usize],
+    holds: &'a [usize],
 }
 
-fn behind<'a>(transaction: &'a Transaction, change: &Change) -> Option<(&'a str, Option<Within>)> {
-    if change.last {
-        Some((transaction.end.as_deref()?, None))
-    } else {
-        Some((&transaction.start, Some(Within { ordinal: change.ordinal, part: change.part })))
-    }
+/// What they made of one.
+struct Mine<'a> {
+    derived: &'a Derived,
+    events: &'a [DomainEvent],
+    is_untold: bool,
+    is_held: bool,
 }
 
-/// What an event is made of beside its body.
-pub(super) struct Event<'a> {
-    /// `None` is a message.
-    pub(super) kind: Option<Kind>,
-    /// The key as a JSON object; for Debezium's envelope.
-    pub(super) key: &'a [u8],
-    pub(super) extras: &'a Extras,
-    pub(super) event_type: &'a EventType,
-    /// Attributes that are left out when empty, as CloudEvents wants it.
-    pub(super) subject: &'a [u8],
-    pub(super) partitionkey: &'a [u8],
-    /// The start of the block `source`.
-    pub(super) origin: &'a [u8],
-    pub(super) snapshot: bool,
-}
-
-/// An event's place.
-pub(super) struct Frame<'a> {
-    pub(super) source: &'a SourceText,
-    pub(super) text: &'a TransactionText,
-    pub(super) ordinal: u64,
-    pub(super) part: u32,
-    pub(super) behind: Behind<'a>,
-}
-
-/// What an event stands behind.
-pub(super) enum Behind<'a> {
-    /// A change in its transaction.
-    Change(&'a Transaction, &'a Change),
-    /// So many rows of a backfill's task, the last of them at `cursor`.
-    Read { read: &'a ReadPlace<'a>, rows: u64, cursor: &'a [u8] },
-}
-
-impl Frame<'_> {
-    /// Appends one event, or nothing. Returns what `body` does, which writes up to the block `source`.
-    pub(super) fn append(
-        &self,
-        max_payload: usize,
-        out: &mut Events,
-        event: &Event<'_>,
-        subject: impl FnOnce(&mut Vec<u8>),
-        body: impl FnOnce(&mut Vec<u8>) -> Result<u64, Fault>,
-    ) -> Result<u64, Fault> {
-        let start = out.bytes.len();
-        let write = |bytes: &mut Vec<u8>| {
-            subject(bytes);
-            let headers_at = bytes.len();
-            self.write_headers(event, bytes)?;
-            let body_at = bytes.len();
-            if let Attributes::Body(dress) = &self.source.envelope.attributes {
-                self.write_attributes(dress, event, bytes);
+impl<'a> Rest<'a> {
+    /// Takes what is of the change at `place`; places only rise.
+    fn of(&mut self, place: usize) -> Mine<'a> {
+        let count = self.events.iter().take_while(|event| event.behind <= place).count();
+        let (events, rest) = self.events.split_at_checked(count).unwrap_or((self.events, &[]));
+        self.events = rest;
+        let is_next = |places: &mut &'a [usize]| match places.split_first() {
+            Some((first, rest)) if *first <= place => {
+                *places = rest;
+                true
             }
-            let unchanged_values = body(bytes)?;
-            if event.kind != Some(Kind::Tombstone) {
-                bytes.extend_from_slice(event.origin);
-                bytes.extend_from_slice(&self.text.origin);
-                match self.source.envelope.shape {
-                    Shape::Change => {
-                        bytes.extend_from_slice(if event.snapshot { b"true}}" } else { b"false}}" });
-                        bytes.extend_from_slice(self.source.envelope.close);
-                    }
-                    Shape::Debezium => {
-                        let letter = event.kind.map_or(b'm', Kind::letter);
-                        // A row's place among all of its transaction.
-                        let row = (!self.source.debezium.is_postgres).then_some(self.ordinal);
-                        debezium::close(letter, event.snapshot, row, &self.text.times, bytes);
-                    }
-                }
-            }
-            let size = bytes.len() - headers_at + HEADER_FRAME;
-            if size > max_payload {
-                return Err(Fault::TooLarge { size });
-            }
-            let place = |at: usize| u32::try_from(at).map_err(|_| Fault::Malformed("it fills more than 4 GiB"));
-            let at = EventAt {
-                subject: place(start)?,
-                headers: place(headers_at)?,
-                body: place(body_at)?,
-                end: place(bytes.len())?,
-            };
-            Ok((at, unchanged_values))
+            _ => false,
         };
-        match write(&mut out.bytes) {
-            Ok((at, unchanged_values)) => {
-                out.list.push(at);
-                Ok(unchanged_values)
-            }
-            Err(fault) => {
-                out.bytes.truncate(start);
-                Err(fault)
-            }
-        }
-    }
-
-    fn write_headers(&self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
-        out.extend_from_slice(self.source.envelope.headers);
-        if let Attributes::Headers(dress) = &self.source.envelope.attributes {
-            self.write_attributes(dress, event, out);
-        }
-        if self.source.envelope.shape == Shape::Debezium {
-            debezium::write_headers(event.kind, event.key, event.extras, out);
-        }
-        let (log, within) = match &self.behind {
-            Behind::Change(transaction, change) => {
-                out.extend_from_slice(&self.text.headers);
-                json::write_uint(self.ordinal, out);
-                let tail: &[u8] = if change.last { b"\r\nFigvine-Tx-Last: true\r\n" } else { b"\r\n" };
-                out.extend_from_slice(tail);
-                behind(transaction, change)
-                    .ok_or(Fault::Malformed("a transaction's last change is there but not its end"))?
-            }
-            // No transaction made it.
-            Behind::Read { read, .. } => (&*read.position.log, read.position.within),
-        };
-        out.extend_from_slice(checkpoint::HEADER.as_bytes());
-        out.extend_from_slice(b": ");
-        checkpoint::write(&self.source.writer, log, within, out);
-        if let Behind::Read { read, rows, cursor } = &self.behind {
-            checkpoint::write_read(read.task, *rows, cursor, out);
-        }
-        out.extend_from_slice(b"\r\n");
-        Ok(())
-    }
-
-    fn write_attributes(&self, dress: &Dress, event: &Event<'_>, out: &mut Vec<u8>) {
-        let Self { ordinal, part, .. } = *self;
-        out.extend_from_slice(&self.text.id);
-        json::write_uint(ordinal, out);
-        out.push(b'.');
-        json::write_uint(part.into(), out);
-        out.extend_from_slice(&event.event_type.attributes);
-        if !event.subject.is_empty() {
-            out.extend_from_slice(dress.subject);
-            (dress.escape)(event.subject, out);
-        }
-        out.extend_from_slice(&self.text.time);
-        if !event.partitionkey.is_empty() {
-            out.extend_from_slice(dress.partitionkey);
-            (dress.escape)(event.partitionkey, out);
-        }
-        out.extend_from_slice(&self.text.sequence);
-        write_padded(ordinal, 10, out);
-        out.push(b'-');
-        // A truncate may name thousands of tables, each a part: they sort as text, too.
-        write_padded(part.into(), 5, out);
-        out.extend_from_slice(dress.end);
-    }
-}
-
-/// The tables seen in this session, by name.
-#[derive(Default)]
-pub(super) struct Tables {
-    entries: Vec<Entry>,
-    by_name: HashMap<Box<str>, HashMap<Box<str>, usize>>,
-    /// Where the tables of the current batch stand in `entries`, as far as they were needed.
-    places: Vec<Option<usize>>,
-}
-
-pub(super) struct Entry {
-    pub(super) text: TableText,
-    /// The shape last told.
-    shape: Option<Arc<Table>>,
-    pub(super) counts: Counts,
-}
-
-#[derive(Default)]
-pub(super) struct Counts([u64; Kind::ALL.len()]);
-
-impl Counts {
-    pub(super) fn add(&mut self, kind: Kind) {
-        if let Some(count) = self.0.get_mut(kind as usize) {
-            *count += 1;
-        }
-    }
-}
-
-impl Tables {
-    pub(super) fn begin(&mut self, batch: &Batch) {
-        self.places.clear();
-        self.places.resize(batch.tables.len(), None);
-    }
-
-    /// Where a table of the batch stands, with its text made for the very shape that the batch has.
-    pub(super) fn place(&mut self, source: &SourceText, batch: &Batch, index: u32) -> Result<usize, Fault> {
-        let missing = Fault::Malformed("a change names a table that is not there");
-        let Some(table) = batch.table(index) else { return Err(missing) };
-        let known = self.places.get(index as usize).copied().flatten();
-        let place = match known {
-            Some(place) => place,
-            None => {
-                let by_name = self.by_name.get(&*table.schema).and_then(|tables| tables.get(&*table.name));
-                let place = match by_name {
-                    Some(place) => *place,
-                    None => self.add(source, table),
-                };
-                if let Some(slot) = self.places.get_mut(index as usize) {
-                    *slot = Some(place);
-                }
-                place
-            }
-        };
-        let entry = self.entry(place)?;
-        if !Arc::ptr_eq(&entry.text.table, table) {
-            entry.text = TableText::new(source, table);
-        }
-        Ok(place)
-    }
-
-    fn add(&mut self, source: &SourceText, table: &Arc<Table>) -> usize {
-        let place = self.entries.len();
-        self.entries.push(Entry { text: TableText::new(source, table), shape: None, counts: Counts::default() });
-        self.by_name.entry(table.schema.clone()).or_default().insert(table.name.clone(), place);
-        place
-    }
-
-    pub(super) fn entry(&mut self, place: usize) -> Result<&mut Entry, Fault> {
-        self.entries.get_mut(place).ok_or(Fault::Malformed("a change names a table that is not there"))
-    }
-
-    /// Moves the counts of the current batch's tables out.
-    fn take_counts(&mut self, out: &mut Vec<Count>) {
-        for place in self.places.iter().copied().flatten() {
-            let Some(entry) = self.entries.get_mut(place) else { continue };
-            for (kind, number) in Kind::ALL.into_iter().zip(std::mem::take(&mut entry.counts).0) {
-                if number > 0 {
-                    out.push(Count {
-                        table: Arc::clone(&entry.text.name),
-                        op: kind.op(),
-                        event_type: Arc::clone(&entry.text.event_type(kind).name),
-                        number,
-                    });
-                }
-            }
-        }
+        let is_untold = is_next(&mut self.untold);
+        Mine { derived: self.derived, events, is_untold, is_held: is_next(&mut self.holds) }
     }
 }
 

@@ -64,26 +64,25 @@ impl Key {
         self.values.clear();
     }
 
+    /// Takes a string that is one already.
+    pub(super) fn set(&mut self, text: &[u8]) {
+        self.clear();
+        self.text.clear();
+        self.text.extend_from_slice(text);
+        self.shorten();
+    }
+
     /// Derives the string from the object and its values.
     pub(super) fn finish(&mut self) {
-        self.text.clear();
+        let Self { object, values, text, .. } = self;
+        text.clear();
+        let value = |range: &Range<usize>| object.get(range.clone()).unwrap_or_default();
+        write_key_values(values.iter().map(value), values.len(), text);
+        self.shorten();
+    }
+
+    fn shorten(&mut self) {
         self.shortened.clear();
-        if let [value] = self.values.as_slice() {
-            let value = self.object.get(value.clone()).unwrap_or_default();
-            match value {
-                [b'"', inside @ .., b'"'] => unescape(inside, &mut self.text),
-                _ => self.text.extend_from_slice(value),
-            }
-        } else {
-            self.text.push(b'[');
-            for (place, value) in self.values.iter().enumerate() {
-                if place > 0 {
-                    self.text.push(b',');
-                }
-                self.text.extend_from_slice(self.object.get(value.clone()).unwrap_or_default());
-            }
-            self.text.push(b']');
-        }
         if self.text.len() > KEY_MAX {
             let mut kept = KEY_KEPT;
             while kept > 0 && self.text.get(kept).is_some_and(|byte| byte & 0xc0 == 0x80) {
@@ -104,6 +103,30 @@ impl Key {
     /// `...sha256:` and the digest of the whole.
     pub(super) fn attribute(&self) -> &[u8] {
         if self.shortened.is_empty() { &self.text } else { &self.shortened }
+    }
+}
+
+/// Appends a key, given by the JSON of its values, as one string: the value of a single column as plain text, several as a
+/// JSON array.
+pub(crate) fn write_key_text(values: &[&[u8]], out: &mut Vec<u8>) {
+    write_key_values(values.iter().copied(), values.len(), out);
+}
+
+fn write_key_values<'a>(values: impl Iterator<Item = &'a [u8]>, count: usize, out: &mut Vec<u8>) {
+    if count != 1 {
+        out.push(b'[');
+    }
+    for (place, value) in values.enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        match value {
+            [b'"', inside @ .., b'"'] if count == 1 => unescape(inside, out),
+            value => out.extend_from_slice(value),
+        }
+    }
+    if count != 1 {
+        out.push(b']');
     }
 }
 

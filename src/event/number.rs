@@ -15,7 +15,7 @@ const DAY: i64 = 86_400_000_000;
 /// Appends a time in microseconds since 1970 as RFC 3339, UTC, always with six
 /// digits of fraction: `2026-11-23T09:00:00.123456Z`. Years outside 0001..9999
 /// get a sign, as in ISO 8601.
-pub(super) fn write_timestamp(micros: i64, out: &mut Vec<u8>) {
+pub(crate) fn write_timestamp(micros: i64, out: &mut Vec<u8>) {
     let (year, month, day) = civil(micros.div_euclid(DAY));
     let rest = micros.rem_euclid(DAY);
     let seconds = rest / 1_000_000;

@@ -6,8 +6,10 @@ use figvine_change::{Batch, Body, Change, Position};
 
 use super::body::RowView;
 use super::debezium;
-use super::encode::{Behind, EncodeError, Encoded, Encoder, Event, Frame, Scratch};
+use super::encode::{Encoded, Encoder, Scratch};
 use super::envelope::Shape;
+use super::error::EncodeError;
+use super::frame::{Behind, Event, Frame};
 use super::identity::partition;
 use super::texts::Kind;
 use super::touch::RowId;
@@ -62,6 +64,7 @@ impl Encoder {
     ) -> ReadOutcome {
         self.tables.begin(rows.batch);
         self.transaction.load_read(&self.source, place);
+        let begun = out.list.len();
         let mut next = from;
         let mut fault = None;
         while let Some(change) = rows.batch.changes.get(next) {
@@ -75,7 +78,7 @@ impl Encoder {
             next += 1;
         }
         out.end = Some(place.position.clone());
-        ReadOutcome { next, encoded: self.take_figures(), fault }
+        ReadOutcome { next, encoded: self.take_figures(out.list.len() - begun), fault }
     }
 
     fn existing_row(
@@ -106,6 +109,8 @@ impl Encoder {
             ordinal: number,
             part: 0,
             behind: Behind::Read { read, rows: number, cursor: rows.batch.bytes(cursor) },
+            is_told: true,
+            domain: None,
         };
         let shape = self.source.envelope.shape;
         if shape == Shape::Debezium {
@@ -132,7 +137,7 @@ impl Encoder {
                 Shape::Debezium => debezium::write_row(&view, out),
             },
         )?;
-        entry.counts.add(Kind::Read);
+        entry.counts.add(Kind::Read, true);
         Ok(())
     }
 }

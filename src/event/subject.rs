@@ -20,14 +20,13 @@ pub(super) const ALL: &[u8] = b"all";
 /// A subject template that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// A field that change events do not have.
-    #[error(
-        "subject template {template:?} has the unknown field {{{field}}} \
-         (known are source, schema, table, op, key, partition)"
-    )]
+    /// A field that such events do not have.
+    #[error("subject template {template:?} has the unknown field {{{field}}} (known are {known})")]
     UnknownField {
         /// The template.
         template: Box<str>,
+        /// The fields that there are.
+        known: &'static str,
         /// The field's name.
         field: Box<str>,
     },
@@ -62,6 +61,14 @@ pub fn check_template(template: &str) -> Result<(), TemplateError> {
     Template::parse(template).map(drop)
 }
 
+/// Checks the subject template of domain events, as [`super::Encoder::new`] does.
+///
+/// # Errors
+/// As [`check_template`].
+pub fn check_domain_template(template: &str) -> Result<(), TemplateError> {
+    Template::parse_domain(template).map(drop)
+}
+
 /// A template as parsed.
 #[derive(Debug, Clone)]
 pub(super) struct Template(Vec<Piece>);
@@ -75,10 +82,26 @@ enum Piece {
     Op,
     Key,
     Partition,
+    Type,
 }
 
+/// The fields of change events.
+const CHANGE_FIELDS: &str = "source, schema, table, op, key, partition";
+/// Those of domain events.
+const DOMAIN_FIELDS: &str = "source, type, key, partition";
+
 impl Template {
+    /// Of change events.
     pub(super) fn parse(template: &str) -> Result<Self, TemplateError> {
+        Self::parse_with(template, CHANGE_FIELDS)
+    }
+
+    /// Of domain events.
+    pub(super) fn parse_domain(template: &str) -> Result<Self, TemplateError> {
+        Self::parse_with(template, DOMAIN_FIELDS)
+    }
+
+    fn parse_with(template: &str, known: &'static str) -> Result<Self, TemplateError> {
         let whole = || Box::from(template);
         let mut pieces = Vec::new();
         let mut sample = String::new();
@@ -99,15 +122,19 @@ impl Template {
             let Some((field, tail)) = tail.split_once('}') else {
                 return Err(TemplateError::Brace { template: whole() });
             };
+            let is_known = known.split(", ").any(|known| known == field);
             pieces.push(match field {
+                _ if !is_known && !field.contains('{') => {
+                    return Err(TemplateError::UnknownField { template: whole(), known, field: field.into() });
+                }
+                "type" => Piece::Type,
                 "source" => Piece::Source,
                 "schema" => Piece::Schema,
                 "table" => Piece::Table,
                 "op" => Piece::Op,
                 "key" => Piece::Key,
                 "partition" => Piece::Partition,
-                _ if field.contains('{') => return Err(TemplateError::Brace { template: whole() }),
-                _ => return Err(TemplateError::UnknownField { template: whole(), field: field.into() }),
+                _ => return Err(TemplateError::Brace { template: whole() }),
             });
             sample.push('x');
             rest = tail;
@@ -122,7 +149,16 @@ impl Template {
     }
 
     /// The template with all filled in that is the same for every event of a table.
-    pub(super) fn of_table(&self, source: &str, schema: &str, table: &str) -> TableSubject {
+    pub(super) fn of_table(&self, source: &str, schema: &str, table: &str) -> Subject {
+        self.filled(source, &[schema, table, ""])
+    }
+
+    /// The same for every event of a type.
+    pub(super) fn of_type(&self, source: &str, event_type: &str) -> Subject {
+        self.filled(source, &["", "", event_type])
+    }
+
+    fn filled(&self, source: &str, [schema, table, event_type]: &[&str; 3]) -> Subject {
         let mut slots = Vec::new();
         let mut text = Vec::new();
         for piece in &self.0 {
@@ -143,19 +179,23 @@ impl Template {
                     write_token(table.as_bytes(), &mut text);
                     continue;
                 }
+                Piece::Type => {
+                    write_token(event_type.as_bytes(), &mut text);
+                    continue;
+                }
                 Piece::Op => Slot::Op,
                 Piece::Key => Slot::Key,
                 Piece::Partition => Slot::Partition,
             };
             slots.push((std::mem::take(&mut text), slot));
         }
-        TableSubject { slots, tail: text }
+        Subject { slots, tail: text }
     }
 }
 
-/// A table's subject: constant text, and slots for what differs from event to event.
+/// The subject of a table or a type: constant text, and slots for what differs from event to event.
 #[derive(Debug, Clone)]
-pub(super) struct TableSubject {
+pub(super) struct Subject {
     slots: Vec<(Vec<u8>, Slot)>,
     tail: Vec<u8>,
 }
@@ -167,7 +207,7 @@ enum Slot {
     Partition,
 }
 
-impl TableSubject {
+impl Subject {
     /// Appends the subject of one event; `keyed` holds the key's text and the
     /// partition, and is `None` for an event that concerns all rows.
     pub(super) fn write(&self, op: &str, keyed: Option<(&[u8], u16)>, out: &mut Vec<u8>) {
@@ -338,6 +378,8 @@ mod tests {
         ] {
             assert!(check_template(template).is_err(), "{template:?}");
         }
+        assert!(check_domain_template("events.{source}.{type}.{partition}").is_ok());
+        assert!(check_domain_template("events.{table}").is_err());
         assert!(check_template("cdc.{source}.{schema}.{table}.{partition}").is_ok());
     }
 

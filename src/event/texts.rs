@@ -10,7 +10,7 @@ use super::debezium;
 use super::envelope::{Dress, Envelope, Shape};
 use super::number::write_timestamp;
 use super::read::ReadPlace;
-use super::subject::{TableSubject, Template};
+use super::subject::{Subject, Template};
 use super::{Settings, TemplateError};
 use crate::checkpoint::Writer;
 
@@ -91,6 +91,13 @@ impl SourceText {
     }
 }
 
+impl SourceText {
+    /// A type of domain events.
+    pub(super) fn event_type(&self, name: &str) -> EventType {
+        EventType::new(name.to_owned(), &self.ce_source, self.envelope.dress())
+    }
+}
+
 /// What an event of a table tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -157,7 +164,7 @@ pub(super) struct TableText {
     /// `schema.name`.
     pub(super) name: Arc<str>,
     pub(super) columns: Vec<ColumnText>,
-    pub(super) subject: TableSubject,
+    pub(super) subject: Subject,
     /// `"source":{` up to the position's opening quote.
     pub(super) origin: Vec<u8>,
     /// In the order of [`Kind::ALL`].

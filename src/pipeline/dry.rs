@@ -5,8 +5,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Pipeline, PipelineError, Until};
 use crate::checkpoint::Writer;
-use crate::event::{Encoder, Events};
+use crate::event::{Derived, Encoder, Events};
 use crate::map::private::{Passing, Private};
+use crate::map::rules::Rules;
 
 /// The server's limit is not known without asking it; its default is.
 const MAX_PAYLOAD: usize = 1024 * 1024;
@@ -16,7 +17,7 @@ pub(super) async fn run<C: Connector>(
     stop: CancellationToken,
     mut show: impl FnMut(&Events) -> std::io::Result<()> + Send,
 ) -> Result<(), PipelineError> {
-    let Pipeline { connector, events: settings, until, private, echoes, .. } = pipeline;
+    let Pipeline { connector, events: settings, until, private, echoes, rules, .. } = pipeline;
     let goal = match until {
         None => None,
         Some(Until::Position(position)) => Some(position),
@@ -28,6 +29,8 @@ pub(super) async fn run<C: Connector>(
     let mut encoder = Encoder::new(&settings, source.engine(), &Writer::fresh(), MAX_PAYLOAD)?;
     // Stores nothing: subjects get keys for this run alone.
     let mut private = Private::new(private, Passing::default());
+    let mut rules = Rules::new(rules);
+    let mut derived = Derived::default();
     let mut reached = Some(source.started_at().clone());
     let outcome = loop {
         let is_there = goal.as_ref().zip(reached.as_ref());
@@ -47,15 +50,22 @@ pub(super) async fn run<C: Connector>(
             break Err(error.into());
         }
         echoes.take_out(&mut batch);
+        derived.clear();
+        let applied = rules.derive(&mut batch, &mut derived);
         let mut events = Events::default();
-        let encoded = encoder.encode(&batch, &mut events);
+        let encoded = encoder.encode(&batch, &derived, &mut events);
         if let Err(error) = show(&events) {
             break Err(PipelineError::Show(error));
         }
         if let Err(error) = encoded {
             break Err(error.into());
         }
-        reached = events.end;
+        if let Err(error) = applied {
+            break Err(error.into());
+        }
+        if events.end.is_some() {
+            reached = events.end;
+        }
     };
     source.close().await;
     outcome

@@ -5,6 +5,7 @@ use figvine_change::{Consequence, SourceError, SourceErrorKind};
 use crate::backfill::ShelfError;
 use crate::event::{EncodeError, TemplateError};
 use crate::map::private::PrivateError;
+use crate::map::rules::RuleError;
 use crate::nats::NatsError;
 use crate::stream::keeper::KeepError;
 use crate::stream::{BrokerError, ChainError, StreamError};
@@ -36,6 +37,9 @@ pub enum PipelineError {
     /// What is to be hidden and cannot be.
     #[error(transparent)]
     Private(#[from] PrivateError),
+    /// A change that rules cannot be applied to.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
     /// A change that has no event.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -76,7 +80,7 @@ impl PipelineError {
             }
             Self::Private(error) => transient_if(error.is_transient()),
             Self::Broker(BrokerError::Refused { .. }) => Consequence::Fatal,
-            Self::Encode(_) => Consequence::Poison,
+            Self::Rule(_) | Self::Encode(_) => Consequence::Poison,
             Self::Chain(_)
             | Self::Wiped { .. }
             | Self::Template(_)
@@ -107,10 +111,11 @@ impl PipelineError {
             Self::Private(error) if error.is_transient() => 7,
             Self::Private(PrivateError::Malformed(_)) => 1,
             Self::Private(_) => 3,
+            Self::Rule(RuleError::Plan(_)) => 3,
             Self::Wiped { .. } => 8,
             Self::Template(_) => 3,
             Self::NoRoom { .. } => 7,
-            Self::Encode(_) | Self::Show(_) | Self::Stage(_) => 1,
+            Self::Rule(_) | Self::Encode(_) | Self::Show(_) | Self::Stage(_) => 1,
         }
     }
 
@@ -136,6 +141,7 @@ impl PipelineError {
             },
             Self::Wiped { .. } => "FV-2309",
             Self::Private(error) => error.code(),
+            Self::Rule(error) => error.code(),
             Self::Encode(_) => "FV-3101",
             Self::Template(_) => "FV-3102",
             Self::NoRoom { .. } => "FV-2102",
@@ -154,6 +160,7 @@ impl PipelineError {
             Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) => Some("Look at the nats server's log.".into()),
             Self::Chain(error) => Some(error.hint().into()),
             Self::Private(error) => Some(error.hint().into()),
+            Self::Rule(error) => Some(error.hint().into()),
             Self::Encode(EncodeError::TooLarge { .. }) => Some(
                 "Raise `max_payload` of the nats server. Nothing was skipped: the source's log is kept from there."
                     .into(),

@@ -59,9 +59,11 @@ impl Ledger {
     pub(super) fn read(&self, encoded: Encoded) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let Open { entries, sequence, in_flight, read, .. } = &mut *open;
-        for count in encoded.counts.iter().filter(|count| count.op != EXISTING) {
+        for count in encoded.counts.iter().filter(|count| count.op != EXISTING && count.changes > 0) {
             let key = (Arc::clone(&count.table), count.op);
-            read.entry(key).or_insert_with(|| self.telemetry.changes_read(&count.table, count.op)).inc_by(count.number);
+            read.entry(key)
+                .or_insert_with(|| self.telemetry.changes_read(&count.table, count.op))
+                .inc_by(count.changes);
         }
         self.telemetry.unchanged_values(encoded.unchanged_values);
         for rows in encoded.completed_rows {
@@ -109,11 +111,11 @@ impl Ledger {
             for count in entry.counts {
                 if count.op == EXISTING {
                     let counter = open.existing.entry(Arc::clone(&count.table));
-                    counter.or_insert_with(|| self.telemetry.backfill_rows(&count.table)).inc_by(count.number);
+                    counter.or_insert_with(|| self.telemetry.backfill_rows(&count.table)).inc_by(count.events);
                 }
                 let published = &mut open.published;
                 let counter = published.entry(Arc::clone(&count.event_type));
-                counter.or_insert_with(|| self.telemetry.events_published(&count.event_type)).inc_by(count.number);
+                counter.or_insert_with(|| self.telemetry.events_published(&count.event_type)).inc_by(count.events);
             }
             if let Some(committed_at) = entry.newest_committed_at {
                 self.telemetry.end_to_end_lag(seconds_since(committed_at));

@@ -13,8 +13,9 @@ use super::ledger::Ledger;
 use super::{Pipeline, PipelineError, Until};
 use crate::backfill::{self, Desk, Initial, Runner, Shelf, marks_behind};
 use crate::checkpoint::Writer;
-use crate::event::{Encoder, Events};
+use crate::event::{Derived, Encoder, Events};
 use crate::map::private::{Private, PrivateError};
+use crate::map::rules::Rules;
 use crate::stream::keeper::{Keeper, Key};
 use crate::stream::wire::CHAIN_BYTES;
 use crate::stream::{Broker, ChainError, JetStream, OnLoss, Publisher, Settings, Stored, SubjectKeys, ensure, resume};
@@ -87,6 +88,7 @@ async fn begin<C: Connector>(
     let mut broker = JetStream::new(nats.clone(), context.clone(), stream.name.as_str());
     let tail = broker.tail().await?;
     let resumed = resume(&tail, kept.as_ref(), stream)?;
+    let resumed_at = resumed.from.clone();
 
     // The witness lies beside the stream: where both are gone, only the database can tell that there was something.
     if resumed.from.is_none() && stream.on_loss == OnLoss::Stop && connector.was_read().await? {
@@ -121,7 +123,10 @@ async fn begin<C: Connector>(
         return Err(PipelineError::NoRoom { max_payload: setup.max_payload });
     }
     let writer = Writer::fresh();
-    let encoder = Encoder::new(events, source.engine(), &writer, max_payload)?;
+    let mut encoder = Encoder::new(events, source.engine(), &writer, max_payload)?;
+    if let Some(from) = &resumed_at {
+        encoder.resume(from, resumed.told);
+    }
     tracing::info!(
         source = %events.source, stream = %stream.name, sequence = tail.last_seq, position = %source.started_at(),
         "streaming"
@@ -249,6 +254,8 @@ impl<C: Connector + 'static> Reader<'_, C> {
     ) -> Result<(), PipelineError> {
         let mut reached = source.started_at().clone();
         let mut size = 0;
+        let mut rules = Rules::new(Arc::clone(&self.pipeline.rules));
+        let mut derived = Derived::default();
         loop {
             if self.is_there(Some(&reached)) && !runner.has_work() {
                 return Ok(());
@@ -287,7 +294,9 @@ impl<C: Connector + 'static> Reader<'_, C> {
             self.pipeline.telemetry.suppressed("echo", self.pipeline.echoes.take_out(&mut batch));
             // As large as the last one was: batches of a busy source are alike.
             let mut events = Events { bytes: Vec::with_capacity(size), ..Events::default() };
-            let encoded = encoder.encode(&batch, &mut events);
+            derived.clear();
+            let applied = rules.derive(&mut batch, &mut derived);
+            let encoded = encoder.encode(&batch, &derived, &mut events);
             size = events.bytes.len();
             if let Some(end) = &events.end {
                 reached.clone_from(end);
@@ -298,6 +307,7 @@ impl<C: Connector + 'static> Reader<'_, C> {
                 return Ok(());
             }
             outcome?;
+            applied?;
             runner.pass(&batch, encoder.take_touched());
             // One slice behind each batch, however many there are: a busy log does not starve a backfill.
             if !self.rows(&mut runner, encoder, &reached, &stored, &sender).await {
@@ -315,6 +325,10 @@ impl<C: Connector + 'static> Reader<'_, C> {
         stored: &watch::Receiver<Stored>,
         sender: &mpsc::Sender<Events>,
     ) -> bool {
+        // A restart would read the transaction again from before the rows, and tell them once more.
+        if encoder.holds() {
+            return true;
+        }
         let assigned = self.ledger.assigned();
         let in_flight = assigned.saturating_sub(stored.borrow().sequence);
         let Some(slice) = runner.slice(encoder, reached, (in_flight, assigned)) else { return true };

@@ -6,6 +6,7 @@ use super::broker::{Mark, Tail};
 use super::chain::ChainError;
 use super::keeper::Kept;
 use super::{OnLoss, Settings};
+use crate::checkpoint::Told;
 
 /// Where a new run goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Resume {
     pub from: Option<Position>,
     /// In the stream.
     pub last_seq: u64,
+    /// What is stored already of what is read again from there.
+    pub told: Option<Told>,
 }
 
 /// Decides where to go on. `kept` is a lower bound of what the stream must hold, and its witness.
@@ -25,7 +28,7 @@ pub struct Resume {
 pub fn resume(tail: &Tail, kept: Option<&Kept>, settings: &Settings) -> Result<Resume, ChainError> {
     let stream = || settings.name.clone();
     let last_seq = tail.last_seq;
-    let go_on = |from: Option<Position>| Ok(Resume { from, last_seq });
+    let go_on = |from: Option<Position>| Ok(Resume { from, last_seq, told: None });
     let lost = kept.and_then(|kept| {
         if tail.stream_id.as_deref() != Some(&*kept.stream_id) {
             Some(ChainError::StreamLost { stream: stream() })
@@ -50,7 +53,9 @@ pub fn resume(tail: &Tail, kept: Option<&Kept>, settings: &Settings) -> Result<R
         return go_on(Some(kept.position.clone()));
     }
     match &tail.last {
-        Mark::Checkpoint(checkpoint) => go_on(Some(checkpoint.position.clone())),
+        Mark::Checkpoint(checkpoint) => {
+            Ok(Resume { from: Some(checkpoint.position.clone()), last_seq, told: checkpoint.told.clone() })
+        }
         Mark::Missing if last_seq == 0 => go_on(None),
         Mark::Missing => Err(ChainError::TailGone { stream: stream(), last_seq }),
         // Nothing of ours was ever stored: an adopted stream.
@@ -101,13 +106,13 @@ mod tests {
     }
 
     fn from(position: &str, last_seq: u64) -> Resume {
-        Resume { from: Some(Position::between(position)), last_seq }
+        Resume { from: Some(Position::between(position)), last_seq, told: None }
     }
 
     #[test]
     fn a_new_stream_begins_anew() {
         let resumed = resume(&tail(0, Mark::Missing), None, &settings()).expect("new");
-        assert_eq!(resumed, Resume { from: None, last_seq: 0 });
+        assert_eq!(resumed, Resume { from: None, last_seq: 0, told: None });
     }
 
     #[test]
@@ -132,7 +137,7 @@ mod tests {
         assert!(matches!(error, ChainError::LostAcknowledged { acked: 9, last_seq: 7, .. }));
         assert_eq!(resume(&tail(7, ours("a")), Some(&witness), &reread()).expect("again"), from("a", 7));
         let resumed = resume(&tail(0, Mark::Missing), Some(&witness), &reread()).expect("again");
-        assert_eq!(resumed, Resume { from: None, last_seq: 0 });
+        assert_eq!(resumed, Resume { from: None, last_seq: 0, told: None });
     }
 
     #[test]
@@ -169,7 +174,7 @@ mod tests {
         let foreign = tail(7, Mark::Foreign);
         assert!(matches!(resume(&foreign, None, &settings()), Err(ChainError::Alien { last_seq: 7, .. })));
         let adopt = Settings { adopt: true, ..settings() };
-        assert_eq!(resume(&foreign, None, &adopt).expect("adopted"), Resume { from: None, last_seq: 7 });
+        assert_eq!(resume(&foreign, None, &adopt).expect("adopted"), Resume { from: None, last_seq: 7, told: None });
         let witness = kept("id", 5, "c");
         assert!(matches!(resume(&foreign, Some(&witness), &adopt), Err(ChainError::Alien { .. })));
     }

@@ -227,6 +227,18 @@ fn limited(mut config: Config, settings: &Settings) -> Config {
     config
 }
 
+/// The subjects of a source's change events.
+#[must_use]
+pub fn change_subjects(source: &str) -> String {
+    format!("cdc.{source}.>")
+}
+
+/// The subjects of its domain events.
+#[must_use]
+pub fn domain_subjects(source: &str) -> String {
+    format!("events.{source}.>")
+}
+
 /// What a stream that is there is to become.
 fn taken_over(found: &Config, settings: &Settings) -> Result<Config, StreamError> {
     let stream = || settings.name.clone();
@@ -255,12 +267,10 @@ fn taken_over(found: &Config, settings: &Settings) -> Result<Config, StreamError
     if found.subject_transform.is_some() {
         return unfit("renames the subjects of what it stores".into());
     }
-    let sorted = |subjects: &[String]| {
-        let mut subjects = subjects.to_vec();
-        subjects.sort();
-        subjects
-    };
-    if sorted(&found.subjects) != sorted(&settings.subjects) {
+    // Ours from another time are kept: what was told under them is still there.
+    let is_ours =
+        |subject: &String| settings.subjects.contains(subject) || *subject == domain_subjects(&settings.source);
+    if !found.subjects.iter().all(is_ours) || !found.subjects.iter().any(|found| settings.subjects.contains(found)) {
         return unfit(format!(
             "takes the subjects {}, its source needs {}",
             found.subjects.join(" "),
@@ -268,6 +278,8 @@ fn taken_over(found: &Config, settings: &Settings) -> Result<Config, StreamError
         ));
     }
     let mut wanted = limited(found.clone(), settings);
+    let added = settings.subjects.iter().filter(|subject| !found.subjects.contains(subject));
+    wanted.subjects.extend(added.cloned());
     wanted.discard = DiscardPolicy::New;
     wanted.metadata.entry(STREAM_ID.to_owned()).or_insert_with(|| nuid::next().to_string());
     Ok(wanted)

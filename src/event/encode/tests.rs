@@ -4,14 +4,15 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use figvine_change::debezium::Binary;
-use figvine_change::{Cell, Column, Op, Row, RowChange, ValueCodec};
+use figvine_change::{Cell, Column, Op, Row, RowChange, Table, ValueCodec, ValueError};
 use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::checkpoint::Checkpoint;
-use crate::event::Format;
+use crate::checkpoint::{self, Checkpoint};
+use crate::event::frame::HEADER_FRAME;
+use crate::event::{EventAt, Format};
 
 /// Digits as they are.
 #[derive(Debug)]
@@ -154,6 +155,7 @@ fn settings(format: Format) -> Settings {
         source: "shop".into(),
         format,
         subject: "cdc.{source}.{schema}.{table}.{partition}".into(),
+        domain_subject: "events.{source}.{type}.{partition}".into(),
         partitions: NonZeroU16::new(16).unwrap(),
         topic_prefix: "shop".into(),
         binary: Binary::Bytes,
@@ -193,7 +195,7 @@ fn show(events: &Events) -> String {
 
 fn encode(encoder: &mut Encoder, batch: &Batch) -> Events {
     let mut events = Events::default();
-    encoder.encode(batch, &mut events).expect("encodable");
+    encoder.encode(batch, &Derived::default(), &mut events).expect("encodable");
     events
 }
 
@@ -325,7 +327,7 @@ fn a_value_that_nothing_carries_is_absent_and_named() {
     maker.row_change(0, &orders(), Op::Update, Some(&[Some("42"), Some("?"), Some("?")]), Some(after)).last();
     let mut encoder = encoder(Format::CloudEvents);
     let mut events = Events::default();
-    let figures = encoder.encode(&maker.done(), &mut events).expect("encodable");
+    let figures = encoder.encode(&maker.done(), &Derived::default(), &mut events).expect("encodable");
     let body = body(&events, 0);
     assert_eq!(body["before"], json!({"id": 42}));
     assert_eq!(body["after"], json!({"id": 42}));
@@ -413,9 +415,12 @@ fn an_empty_batch_still_moves_the_end() {
     let mut events = Events::default();
     let mut encoder = encoder(Format::CloudEvents);
     let batch = Batch { end: Some(Position::between("7412/1/0/2")), ..Batch::default() };
-    assert_eq!(encoder.encode(&batch, &mut events).expect("nothing to encode"), Encoded::default());
+    assert_eq!(
+        encoder.encode(&batch, &Derived::default(), &mut events).expect("nothing to encode"),
+        Encoded::default()
+    );
     assert_eq!(events.end, Some(Position::between("7412/1/0/2")));
-    encoder.encode(&Batch::default(), &mut events).expect("nothing to encode");
+    encoder.encode(&Batch::default(), &Derived::default(), &mut events).expect("nothing to encode");
     assert_eq!(events.end, Some(Position::between("7412/1/0/2")));
 }
 
@@ -444,13 +449,13 @@ fn every_event_carries_the_position_behind_it() {
 fn figures_tell_what_passed() {
     let mut encoder = encoder(Format::CloudEvents);
     let mut events = Events::default();
-    let figures = encoder.encode(&row_kinds(), &mut events).expect("encodable");
+    let figures = encoder.encode(&row_kinds(), &Derived::default(), &mut events).expect("encodable");
     assert_eq!(figures.events, 4);
     assert_eq!(figures.unchanged_values, 1);
     assert_eq!(figures.completed_rows, [3, 1]);
     assert_eq!(figures.oldest_committed_at, Some(1_795_424_400_123_464));
     assert_eq!(figures.newest_committed_at, Some(1_795_424_400_123_465));
-    let counts: Vec<_> = figures.counts.iter().map(|c| (&*c.table, c.op, &*c.event_type, c.number)).collect();
+    let counts: Vec<_> = figures.counts.iter().map(|c| (&*c.table, c.op, &*c.event_type, c.events)).collect();
     assert_eq!(
         counts,
         [
@@ -460,8 +465,8 @@ fn figures_tell_what_passed() {
             ("public.orders", "read", "shop.public.orders.read", 1),
         ]
     );
-    let figures = encoder.encode(&other_kinds(), &mut events).expect("encodable");
-    let counts: Vec<_> = figures.counts.iter().map(|c| (c.op, &*c.event_type, c.number)).collect();
+    let figures = encoder.encode(&other_kinds(), &Derived::default(), &mut events).expect("encodable");
+    let counts: Vec<_> = figures.counts.iter().map(|c| (c.op, &*c.event_type, c.events)).collect();
     assert_eq!(
         counts,
         [
@@ -480,7 +485,7 @@ fn fails(max_payload: usize, bad: impl FnOnce(&mut Maker)) -> (EncodeError, Even
     bad(&mut maker);
     let mut events = Events::default();
     let error = encoder_with(&settings(Format::CloudEvents), max_payload)
-        .encode(&maker.done(), &mut events)
+        .encode(&maker.done(), &Derived::default(), &mut events)
         .expect_err("a bad change");
     assert_eq!(events.list.len(), 1);
     assert_eq!(events.list[0].end as usize, events.bytes.len(), "nothing of the bad one is left");
@@ -509,9 +514,12 @@ fn an_event_that_is_too_large_is_refused_by_its_whole_size() {
     let batch = maker.done();
     let mut events = encode(&mut encoder(Format::CloudEvents), &batch);
     let size = events.bytes.len() - events.list[0].headers as usize + HEADER_FRAME;
-    encoder_with(&settings(Format::CloudEvents), size).encode(&batch, &mut events).expect("just fits");
-    let error =
-        encoder_with(&settings(Format::CloudEvents), size - 1).encode(&batch, &mut events).expect_err("too large");
+    encoder_with(&settings(Format::CloudEvents), size)
+        .encode(&batch, &Derived::default(), &mut events)
+        .expect("just fits");
+    let error = encoder_with(&settings(Format::CloudEvents), size - 1)
+        .encode(&batch, &Derived::default(), &mut events)
+        .expect_err("too large");
     assert_eq!(
         error.to_string(),
         format!("change 0/16B3748/0.1 of public.orders: the event has {size} bytes, the limit is {}", size - 1)
@@ -675,7 +683,7 @@ proptest! {
         let mut one = encoder(Format::CloudEvents);
         let mut expected_rows = Vec::new();
         for batch in &batches {
-            expected_rows.extend(one.encode(batch, &mut whole).expect("encodable").completed_rows);
+            expected_rows.extend(one.encode(batch, &Derived::default(), &mut whole).expect("encodable").completed_rows);
         }
         let mut split = Events::default();
         let mut other = encoder(Format::CloudEvents);
@@ -690,7 +698,7 @@ proptest! {
                     // Tables made anew, as after a reconnect.
                     let tables = batch.tables.iter().map(|table| Arc::new(Table::clone(table))).collect();
                     let part = Batch { changes: std::mem::take(&mut changes), tables, ..batch.clone() };
-                    rows.extend(other.encode(&part, &mut split).expect("encodable").completed_rows);
+                    rows.extend(other.encode(&part, &Derived::default(), &mut split).expect("encodable").completed_rows);
                 }
             }
         }

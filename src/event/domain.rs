@@ -1,0 +1,188 @@
+//! Domain events: what rules made of changes, behind the change that completed them.
+//!
+//! ```text
+//!   change 1 | change 2  order_placed  payment_received | change 3 | ...
+//!            '-- one change, three events: only the last of them says "go on behind change 2"
+//! ```
+//! A message that is not the last of its change says to go on *before* the change, and which of its events are stored
+//! already ([`Told`]); a session that begins there passes over these. The same holds from the first change on that a rule
+//! has to see again to be able to go on ([`Derived::holds`]), up to the end of its transaction.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use figvine_change::Within;
+
+use super::body::Fault;
+use super::frame::{Event, Frame};
+use super::identity::{Key, partition};
+use super::subject::{Subject, Template};
+use super::texts::{EventType, SourceText};
+use super::{Events, debezium::Extras};
+use crate::checkpoint::Told;
+
+/// What rules made of the changes of one batch.
+#[derive(Debug, Clone, Default)]
+pub struct Derived {
+    /// Keys and bodies.
+    pub bytes: Vec<u8>,
+    /// In the order in which they are told: by [`DomainEvent::behind`].
+    pub events: Vec<DomainEvent>,
+    /// Changes, by their place in the batch, that are not told themselves; ascending.
+    pub untold: Vec<usize>,
+    /// Changes, by their place in the batch, from which on their transaction must be read again, up to its end; ascending.
+    pub holds: Vec<usize>,
+}
+
+/// One event.
+#[derive(Debug, Clone)]
+pub struct DomainEvent {
+    /// The change behind which it is told: its place in the batch.
+    pub behind: usize,
+    /// The rule's name, `[A-Za-z0-9_-]+`.
+    pub rule: Arc<str>,
+    /// How many events of the same rule are told behind the same change before it.
+    pub number: u32,
+    /// Its type, `order_placed`, as subjects name it.
+    pub name: Arc<str>,
+    /// The same with the major version, `order_placed.v1`.
+    pub event_type: Arc<str>,
+    /// The change that it is about: with the rule its identity.
+    pub about: Within,
+    /// Its key as one string: in [`Derived::bytes`].
+    pub key: Range<usize>,
+    /// Its body, JSON: in [`Derived::bytes`].
+    pub body: Range<usize>,
+}
+
+impl Derived {
+    /// Forgets all, and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.events.clear();
+        self.untold.clear();
+        self.holds.clear();
+    }
+
+    fn text(&self, range: &Range<usize>) -> &[u8] {
+        self.bytes.get(range.clone()).unwrap_or_default()
+    }
+}
+
+/// What is the same for all events of a type.
+struct TypeText {
+    event_type: EventType,
+    subject: Subject,
+    count: u64,
+}
+
+/// Writes domain events.
+pub(super) struct Domain {
+    template: Template,
+    types: HashMap<Arc<str>, TypeText>,
+    key: Key,
+    /// The text that names the rule in an event's identity.
+    rule: Vec<u8>,
+}
+
+/// Where a domain event stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DomainPlace<'a> {
+    /// The change that it is about.
+    pub(super) about: Within,
+    /// `/order_placed`
+    pub(super) rule: &'a [u8],
+    /// Its place among the events behind the change, from 1.
+    pub(super) rank: u64,
+}
+
+impl Domain {
+    pub(super) fn new(template: Template) -> Self {
+        Self { template, types: HashMap::new(), key: Key::default(), rule: Vec::new() }
+    }
+
+    /// Appends one event; `frame` is that of the change behind which it stands.
+    pub(super) fn append<'a>(
+        &'a mut self,
+        source: &SourceText,
+        frame: Frame<'a>,
+        (derived, event, rank): (&Derived, &DomainEvent, u64),
+        max_payload: usize,
+        out: &mut Events,
+    ) -> Result<(), Fault> {
+        let Self { template, types, key, rule } = self;
+        let text = match types.get_mut(&event.event_type) {
+            Some(text) => text,
+            None => types.entry(Arc::clone(&event.event_type)).or_insert_with(|| TypeText {
+                event_type: source.event_type(&event.event_type),
+                subject: template.of_type(&source.name, &event.name),
+                count: 0,
+            }),
+        };
+        key.set(derived.text(&event.key));
+        rule.clear();
+        rule.push(b'/');
+        rule.extend_from_slice(event.rule.as_bytes());
+        let frame = Frame { domain: Some(DomainPlace { about: event.about, rule, rank }), ..frame };
+        let partition = partition(key.text(), source.partitions);
+        let told = Event {
+            kind: None,
+            key: b"",
+            extras: &Extras::default(),
+            event_type: &text.event_type,
+            subject: key.attribute(),
+            partitionkey: key.attribute(),
+            origin: b"",
+            snapshot: false,
+        };
+        let body = |out: &mut Vec<u8>| {
+            out.extend_from_slice(derived.text(&event.body));
+            Ok(0)
+        };
+        frame.append(
+            max_payload,
+            out,
+            &told,
+            |out| text.subject.write("", Some((key.text(), partition)), out),
+            body,
+        )?;
+        text.count += 1;
+        Ok(())
+    }
+
+    /// How many of each type there were since the last call.
+    pub(super) fn take_counts(&mut self) -> impl Iterator<Item = (Arc<str>, u64)> {
+        self.types
+            .iter_mut()
+            .filter(|(_, text)| text.count > 0)
+            .map(|(name, text)| (Arc::clone(name), std::mem::take(&mut text.count)))
+    }
+}
+
+/// Which events of a change are stored already.
+pub(super) enum Passed {
+    /// None.
+    Nothing,
+    /// The change's own and so many behind it.
+    Events(usize),
+    /// All, and so are those of changes before.
+    All,
+}
+
+/// How far the events of a change, those that `derived` has behind it in `events`, were told before.
+pub(super) fn passed(told: Option<&Told>, transaction: &str, at: Within, events: &[DomainEvent]) -> Passed {
+    let Some(told) = told.filter(|told| *told.transaction == *transaction) else { return Passed::Nothing };
+    match at.cmp(&told.at) {
+        std::cmp::Ordering::Less => Passed::All,
+        std::cmp::Ordering::Greater => Passed::Nothing,
+        std::cmp::Ordering::Equal => match &told.rule {
+            None => Passed::Events(0),
+            Some((rule, number)) => {
+                let last = events.iter().position(|event| *event.rule == **rule && event.number == *number);
+                // A rule that is no more: what others made comes twice rather than not at all.
+                Passed::Events(last.map_or(0, |last| last + 1))
+            }
+        },
+    }
+}
