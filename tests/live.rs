@@ -10,6 +10,7 @@ mod live {
     pub(crate) mod golden;
     pub(crate) mod harness;
     pub(crate) mod journal;
+    pub(crate) mod orders;
 
     mod backfill;
     mod basics;
@@ -28,6 +29,7 @@ mod live {
     mod positions;
     mod private;
     mod reload;
+    mod rules;
     mod samples;
     mod shapes;
     mod standby;

@@ -12,6 +12,8 @@ mod harness;
 #[path = "live/journal.rs"]
 #[expect(dead_code, reason = "what concerns PostgreSQL is for the other live tests")]
 mod journal;
+#[path = "live/orders.rs"]
+mod orders;
 
 mod live_mysql {
     pub(crate) mod journal;
@@ -22,5 +24,6 @@ mod live_mysql {
     mod echo;
     mod kills;
     mod private;
+    mod rules;
     mod samples;
 }

@@ -1,0 +1,192 @@
+//! Domain events of a shop at work, while everything is killed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::harness::{DATABASE, World, wait_growth};
+use super::journal::Random;
+use super::orders::{self, Order};
+
+async fn world() -> World {
+    let world = World::start().await;
+    world.configure(&orders::rules("public"));
+    world.run_sql(orders::TABLES).await;
+    world.run_sql("alter table orders replica identity full").await;
+    world.drain().await;
+    world
+}
+
+/// Places orders until it is told to stop. A database that goes away is waited for.
+fn write(world: &World, writers: u64, random: &mut Random, enough: &CancellationToken) -> JoinSet<()> {
+    let mut running = JoinSet::new();
+    for writer in 1..=writers {
+        let (url, mut random, enough) = (world.postgres.url(DATABASE), Random::new(random.next()), enough.clone());
+        running.spawn(async move {
+            let mut number = 0;
+            while !enough.is_cancelled() {
+                let Ok((client, connection)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await else {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                };
+                let connection = tokio::spawn(connection);
+                while !enough.is_cancelled() {
+                    // A number whose outcome is not known is not used again.
+                    number += 1;
+                    let done = client.batch_execute(&orders::transaction(&mut random, writer, number)).await;
+                    if done.is_err() && client.batch_execute("rollback").await.is_err() {
+                        break;
+                    }
+                }
+                connection.abort();
+            }
+        });
+    }
+    running
+}
+
+async fn orders_of(world: &World) -> BTreeMap<i64, Order> {
+    let sql = world.sql().await;
+    let mut orders = BTreeMap::new();
+    for row in sql.query("select id::bigint, status from orders", &[]).await.expect("orders") {
+        orders.insert(row.get(0), Order { status: row.get(1), ..Order::default() });
+    }
+    let lines = "select order_id::bigint, id::bigint, sku, quantity::bigint, price::text from order_lines order by id";
+    for row in sql.query(lines, &[]).await.expect("lines") {
+        if let Some(order) = orders.get_mut(&row.get::<_, i64>(0)) {
+            order.lines.push((row.get(1), row.get(2), row.get(3), row.get(4)));
+        }
+    }
+    orders
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_committed_order_is_told_once_with_its_lines_whatever_is_killed() {
+    let world = world().await;
+    let mut random = Random::seeded();
+    let enough = CancellationToken::new();
+    let mut bridge = world.bridge();
+    let load = write(&world, 3, &mut random, &enough);
+    for round in 0..8 {
+        wait_growth(&world, &mut bridge, 20 + random.below(400)).await;
+        let victims = if round < 3 { 1 << round } else { 1 + random.below(7) };
+        if victims & 1 != 0 {
+            world.nats.kill9();
+        }
+        if victims & 2 != 0 {
+            bridge.kill9();
+            bridge = world.bridge();
+        }
+        if victims & 4 != 0 {
+            world.postgres.kill9();
+            world.postgres.restart().await.expect("PostgreSQL again");
+        }
+        world.nats.restart().await.expect("NATS again");
+    }
+    wait_growth(&world, &mut bridge, 100).await;
+    enough.cancel();
+    load.join_all().await;
+    bridge.stop().await;
+    world.drain().await;
+    assert!(orders::check(&world.events().await, &orders_of(&world).await) > 100);
+}
+
+/// An order whose lines are so many that the bridge dies between them, and between the events of its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_transaction_of_orders_is_gone_on_with_in_its_middle() {
+    let world = world().await;
+    let sql = "begin;
+        insert into orders select n, 'new', 'x' from generate_series(1, 3000) n;
+        insert into order_lines select n * 10 + k, n, 'many', k, k + 0.25 from generate_series(1, 3000) n, generate_series(1, 4) k;
+        commit";
+    world.run_sql(sql).await;
+    let mut random = Random::seeded();
+    // Three thousand orders and twelve thousand lines; the wholes come at the end, and there the kills lie close together.
+    for growth in [2_000, 6_000, 6_500, 700, 100] {
+        let mut bridge = world.bridge();
+        wait_growth(&world, &mut bridge, random.below(growth)).await;
+        bridge.kill9();
+    }
+    world.drain().await;
+    let events = world.events().await;
+    assert_eq!(orders::check(&events, &orders_of(&world).await), 3_000);
+    assert_eq!(events.len(), 3_000 + 12_000 + 3_000);
+    let last = events.last().expect("an event");
+    assert_eq!((last.header("Figvine-Tx-Last"), last.header("ce-type")), ("true", "order_placed.v2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_cannot_be_evaluated_stops_the_source_and_loses_nothing() {
+    let world = World::start().await;
+    world.run_sql("create table orders(id int primary key, total numeric(12,2))").await;
+    let with =
+        |when: &str| format!("    rules: [{{ type: large, from: public.orders, when: '{when}', data: [id] }}]\n");
+    world.configure(&with("after.total > 100"));
+    world.drain().await;
+    world.run_sql("insert into orders values (1, 100.01), (2, 100.00), (3, null), (4, 200)").await;
+    let finished = world.finish(&["run", "--until", "now"]).await;
+    assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+    for words in ["FV-3112", "rule large", "an order is not there for null and int", "rules explain"] {
+        assert!(finished.stderr.contains(words), "{words}: {}", finished.stderr);
+    }
+    world.configure(&with("after.total != null && after.total > 100"));
+    world.drain().await;
+    let large: Vec<_> =
+        world.events().await.into_iter().filter(|event| event.header("ce-type") == "large.v1").collect();
+    assert_eq!(large.iter().map(|event| event.body["id"].clone()).collect::<Vec<_>>(), [1, 4]);
+    assert_eq!(world.events().await.len(), 4 + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_fit_no_table_are_found_by_check() {
+    let world = World::start().await;
+    world.run_sql("create table orders(id int primary key, status text)").await;
+    world.configure(
+        "    rules:\n      - { type: a, from: public.order, when: after.id > 1 }\n      - { type: b, from: public.orders, when: after.statuz == 'x' }\n",
+    );
+    let finished = world.finish(&["check"]).await;
+    assert_eq!(finished.code, Some(4), "{}", finished.stdout);
+    for words in [
+        "there is no captured table public.order; did you mean 'public.orders'?",
+        "table public.orders has no column 'statuz'; did you mean 'status'?",
+    ] {
+        assert!(finished.stdout.contains(words), "{words}: {}", finished.stdout);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outbox_of_rows_and_of_messages_is_told() {
+    let world = World::start().await;
+    world.configure("    outbox: { table: public.outbox, messages: [\"shop.*\"] }\n");
+    world.run_sql("create table outbox(id uuid primary key default gen_random_uuid(), aggregatetype text, aggregateid text, type text, payload jsonb)").await;
+    world.drain().await;
+    world
+        .run_sql(
+            "begin;
+             insert into outbox(aggregatetype, aggregateid, type, payload) values ('order', '7', 'OrderPlaced', '{\"total\": 12.50}');
+             delete from outbox;
+             commit;
+             select pg_logical_emit_message(true, 'shop.mail', '{\"type\": \"MailSent\", \"key\": \"7\", \"payload\": {\"to\": 1}}');
+             select pg_logical_emit_message(true, 'other', 'x')",
+        )
+        .await;
+    world.drain().await;
+    let told: Vec<_> = world
+        .events()
+        .await
+        .iter()
+        .map(|event| {
+            (
+                event.subject.clone(),
+                event.header("ce-type").to_owned(),
+                event.header("ce-subject").to_owned(),
+                event.text().to_owned(),
+            )
+        })
+        .collect();
+    let event =
+        |name: &str, body: &str| (format!("events.shop.{name}.06"), name.to_owned(), "7".to_owned(), body.to_owned());
+    assert_eq!(told, [event("OrderPlaced", "{\"total\":12.50}"), event("MailSent", "{\"to\": 1}")]);
+}
