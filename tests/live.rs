@@ -33,5 +33,6 @@ mod live {
     mod standby;
     mod tables;
     mod tls;
+    mod traces;
     mod values;
 }

@@ -23,4 +23,5 @@ mod live_mysql {
     mod kills;
     mod private;
     mod samples;
+    mod traces;
 }

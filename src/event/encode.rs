@@ -614,6 +614,7 @@ impl Frame<'_> {
         out.push(b'-');
         // A truncate may name thousands of tables, each a part: they sort as text, too.
         write_padded(part.into(), 5, out);
+        out.extend_from_slice(&self.text.traceparent);
         out.extend_from_slice(dress.end);
     }
 }
