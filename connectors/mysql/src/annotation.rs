@@ -100,6 +100,8 @@ fn traceparent_in(comment: &[u8]) -> Option<Box<str>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::config::tests::example;
 
@@ -205,6 +207,46 @@ mod tests {
             "insert into t(\"a\\\", \" /* figvine.ignore */ \") values (1)",
         ] {
             assert!(!marks.is_marked(statement.as_bytes()), "{statement}");
+        }
+    }
+
+    /// A value between quotes, as a client writes it that knows whether a backslash escapes.
+    fn literal(value: &str, quote: &str, escapes: bool) -> String {
+        let inside = if escapes { value.replace('\\', "\\\\") } else { value.to_owned() };
+        format!("{quote}{}{quote}", inside.replace(quote, &quote.repeat(2)))
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_passes_for_a_mark_in_any_sql_mode(
+            values in prop::collection::vec(
+                prop::collection::vec(
+                    prop::sample::select(&["/*", "*/", "-- ", "\n", "# ", "'", "\"", "`", "\\", "!", " ", "ignore", "a"][..]),
+                    0..12,
+                ),
+                3,
+            ),
+            (in_strings, in_others) in prop::sample::select(&[(true, true), (true, false), (false, false)][..]),
+        ) {
+            let values: Vec<_> = values.iter().map(|parts| parts.concat()).collect();
+            let statement = format!(
+                "insert into {} values ({}, {})",
+                literal(&values[0], "`", false),
+                literal(&values[1], "'", in_strings),
+                literal(&values[2], "\"", in_others),
+            );
+            prop_assert!(!annotations(&["ignore"]).is_marked(statement.as_bytes()), "{statement}");
+            let statement = format!("/* ignore */ {statement}");
+            prop_assert!(annotations(&["ignore"]).is_marked(statement.as_bytes()), "{statement}");
+        }
+
+        #[test]
+        fn any_bytes_are_searched(text in prop::collection::vec(prop::sample::select(&b"/*!#-='\"\\ traceparent0\xff"[..]), 0..80)) {
+            let annotations = annotations(&["a"]);
+            let _ = (annotations.traceparent(&text), annotations.is_marked(&text));
+            let _ = traceparent_in(&text);
+            let said = annotations.said(&text);
+            prop_assert_eq!(annotations.is_marked(&said), annotations.is_marked(&text));
         }
     }
 }
