@@ -11,15 +11,17 @@
 //! - `book`: what is to be read and how far that is; kept in KV beside the stream (`shelf`).
 //! - `desk`: the book in a running bridge: commands change it, the runner works by it.
 //! - `window`: which rows of a chunk are still news; pure.
-//! - `runner`: reads chunks ahead, and hands their rows on in slices, between the log's transactions.
+//! - `runner`: reads chunks ahead, and hands their rows on in slices, between the log's transactions; `lane` is one table of those.
 //! - `seed`: rows for one consumer alone, beside the stream.
-//! - `pace`: when the next slice may go.
+//! - `pace`: when the next slice may go, by the rate that is set; `busy`: what it leaves to the log's changes.
 //!
 //! Each row's message says in its checkpoint how far its table was read. So what the stream holds is where a backfill goes
 //! on; the book is only a lower bound of it, and where the settings stand.
 
 pub mod book;
+mod busy;
 pub mod desk;
+mod lane;
 mod pace;
 mod runner;
 mod seed;
@@ -38,7 +40,7 @@ pub(crate) use watch::{load, tables};
 /// About how many chunks a table is read in, of so many rows and bytes.
 #[must_use]
 pub fn chunks_of(rows: u64, bytes: u64) -> u64 {
-    runner::chunks_of(rows, bytes)
+    lane::chunks_of(rows, bytes)
 }
 
 /// How one source's backfills behave.

@@ -110,6 +110,7 @@ sources:
       publish_via_partition_root: true
       keyless: whole_row
       messages: ["outbox.*"]
+      trace_message: trace
       heartbeat: off
       lock_timeout: 500ms
       bigint: string
@@ -131,6 +132,7 @@ sources:
     subject: "cdc.{source}.{table}.{key}"
     ce_source: https://example.org/shop
     release_delay: 5m
+    ignore: {origins: [crm], annotations: ["echo.*"]}
     private:
       default: deny
       key: hunter2-hunter2-hunter2
@@ -153,6 +155,15 @@ shutdown_timeout: 1m
 }
 
 #[test]
+fn traces_of_messages_can_be_turned_off() {
+    let prefix = |line: &str| postgres(&good(&in_postgres(line), &[]), 0).trace_message.clone();
+    assert_eq!(prefix("trace_message: off"), None);
+    assert_eq!(prefix("").as_deref(), Some("traceparent"));
+    let told = mistakes(&in_postgres("trace_message: ''"), &[]);
+    assert!(told.contains("sources.shop.postgres.trace_message: must not be empty"), "{told}");
+}
+
+#[test]
 fn a_small_file_of_a_mysql_gets_careful_defaults() {
     insta::assert_debug_snapshot!("mysql_defaults", mysql(&good(&in_mysql(""), &[]), 0));
 }
@@ -168,12 +179,14 @@ sources:
       server_id: 4711
       keyless: whole_row
       on_statement: warn
+      trace_comments: true
       heartbeat: 500ms
       bigint: string
       decimal: number
       tinyint1: boolean
       zero_date: error
     tables: ['shop.*']
+    ignore: {annotations: [figvine.ignore, by=crm]}
     stream: {name: S}
 ";
     insta::assert_debug_snapshot!("every_key_of_mariadb", mysql(&good(text, &[]), 0));
@@ -577,6 +590,8 @@ fn the_reference_shows_the_defaults() {
         let mut postgres = postgres(config, 0).clone();
         postgres.url = String::new().into();
         postgres.tables.clear();
+        // Lists have an example there.
+        postgres.ignore_messages.clear();
         let source = &config.sources()[0];
         format!(
             "{postgres:#?}{:#?}{:#?}{:#?}{:?}",
@@ -590,8 +605,8 @@ fn the_reference_shows_the_defaults() {
 
     let shown = |mysql: &Mysql| {
         format!(
-            "{:?} {:?} {:?} {:?} {:?}",
-            mysql.server_id, mysql.keyless, mysql.on_statement, mysql.heartbeat, mysql.values
+            "{:?} {:?} {:?} {:?} {:?} {:?}",
+            mysql.server_id, mysql.keyless, mysql.on_statement, mysql.trace_comments, mysql.heartbeat, mysql.values
         )
     };
     let defaults = shown(mysql(&good(&in_mysql(""), &[]), 0));

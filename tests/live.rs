@@ -35,5 +35,6 @@ mod live {
     mod standby;
     mod tables;
     mod tls;
+    mod traces;
     mod values;
 }

@@ -26,4 +26,5 @@ mod live_mysql {
     mod private;
     mod rules;
     mod samples;
+    mod traces;
 }

@@ -147,6 +147,8 @@ impl MadeRows {
                     start: place(row),
                     end: Some(place(row + self.per_transaction)),
                     origin: None,
+                    traceparent: None,
+                    is_ignored: false,
                     file: None,
                 });
             }

@@ -1,20 +1,19 @@
 //! Reads chunks ahead, and hands their rows on in slices between the log's transactions.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use figvine_change::{
-    Chunk, ChunkReader, ChunkRequest, Connector, Consequence, Cursor, Position, SourceError, SourceErrorKind,
-};
+use figvine_change::{Chunk, ChunkReader, Connector, Consequence, Cursor, Position, SourceError, SourceErrorKind};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::book::{JobState, TaskState};
-use super::pace::{Pace, SLICE_ROWS};
+use super::busy::Busy;
+use super::lane::{Lane, Ready};
+use super::pace::Pace;
 use super::seed::{Seed, Sown, sow};
 use super::window::{ReadId, Window};
 use super::{Desk, shelf};
@@ -25,32 +24,10 @@ use crate::stream::SubjectKeys;
 
 /// Chunks of a table that are there or being read.
 const AHEAD: usize = 2;
-/// Rows of a table's first chunk; later ones are as large as the time allows that one may take.
-const FIRST_ROWS: u32 = 1000;
-const ROWS_MIN: u32 = 100;
-const ROWS_MAX: u32 = 20_000;
-/// Bytes of a chunk.
-const CHUNK_BYTES: usize = 4 << 20;
 /// Bytes of a slice.
 const SLICE_BYTES: usize = 256 << 10;
 /// Slices for single consumers that wait for those before them.
 const SEEDS_AHEAD: usize = 2;
-/// Events on their way to the stream, beyond which no row is added: while the log is quiet, and while it is not.
-const IN_FLIGHT_QUIET: u64 = 6000;
-const IN_FLIGHT_BUSY: u64 = 384;
-/// Rows of a slice and of a chunk while the log is not quiet: a change waits for the one on its way to the stream, and for
-/// processors that the other is read with. Where many changes came since the last slice, as when nothing is left to be had,
-/// it has half as many rows as those: a backfill is never starved.
-const SLICE_ROWS_BUSY: u32 = 64;
-const CHUNK_ROWS_BUSY: u32 = 500;
-/// How many times as long as a slice took the rest behind it is, and the longest.
-const REST: u32 = 2;
-const REST_MAX: Duration = Duration::from_millis(20);
-/// How long after a change the log counts as busy.
-const BUSY_FOR: Duration = Duration::from_secs(1);
-/// Pauses before a chunk is tried again.
-const RETRY_MIN: Duration = Duration::from_millis(500);
-const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Rows to be passed on.
 #[derive(Debug)]
@@ -82,13 +59,7 @@ pub struct Runner<C: Connector> {
     sown: mpsc::UnboundedReceiver<Sown>,
     _sowing: JoinSet<()>,
     last_sequence: Option<Box<str>>,
-    last_change: Option<Instant>,
-    /// While the log is not quiet: when the last slice went, and its last message.
-    on_its_way: Option<(Instant, u64)>,
-    /// Changes since.
-    changes_since: u32,
-    /// Until then changes have everything for themselves.
-    rests_until: Option<Instant>,
+    busy: Busy,
     next_lane: usize,
     watched: HashSet<Arc<str>>,
     /// The lanes may not be in step with the book.
@@ -98,41 +69,6 @@ pub struct Runner<C: Connector> {
     /// When a chunk may be tried again, and when rows may go again.
     read_at: Option<Instant>,
     rows_at: Option<Instant>,
-}
-
-/// One table that is being read.
-struct Lane<R> {
-    task: String,
-    job: Box<str>,
-    table: Arc<str>,
-    request: ChunkRequest,
-    chunk_rows: u32,
-    /// A connection that is not reading just now.
-    reader: Option<R>,
-    reading: Option<ReadId>,
-    ready: VecDeque<Ready>,
-    /// Rows up to the end of what was read.
-    rows_read: u64,
-    /// The last chunk was read.
-    is_read: bool,
-    /// Without a key or another place to go on from: whoever read it has to go on.
-    is_one_pass: bool,
-    /// Where its rows go instead of the stream; and how many slices of them are on their way.
-    to_subject: Option<Box<str>>,
-    on_their_way: usize,
-    /// Goes with the lane.
-    given_up: DropGuard,
-    retry_at: Option<Instant>,
-    retry_pause: Duration,
-}
-
-/// A chunk in the window.
-struct Ready {
-    id: ReadId,
-    /// The next of its rows.
-    next: usize,
-    /// Rows of the task before its first.
-    before: u64,
 }
 
 /// A chunk that was read, or could not be.
@@ -185,10 +121,7 @@ impl<C: Connector + 'static> Runner<C> {
             marks: Vec::new(),
             finishing: Vec::new(),
             last_sequence: None,
-            last_change: None,
-            on_its_way: None,
-            changes_since: 0,
-            rests_until: None,
+            busy: Busy::default(),
             next_lane: 0,
             watched: HashSet::new(),
             is_unarranged: true,
@@ -209,11 +142,7 @@ impl<C: Connector + 'static> Runner<C> {
         if let Some(last) = batch.transactions.last() {
             self.last_sequence = Some(last.sequence.clone());
         }
-        if !batch.changes.is_empty() {
-            self.last_change = Some(Instant::now());
-            let changes = u32::try_from(batch.changes.len()).unwrap_or(u32::MAX);
-            self.changes_since = self.changes_since.saturating_add(changes);
-        }
+        self.busy.passed(batch.changes.len());
         self.window.pass(batch, touched);
         if self.window.is_full() {
             tracing::debug!("the log moves too fast for the chunks that were read: they are read again");
@@ -228,9 +157,7 @@ impl<C: Connector + 'static> Runner<C> {
     /// Takes in how far the stream is.
     pub fn stored(&mut self, sequence: u64, reads: Option<&[ReadMark]>) {
         self.desk.stored(sequence, reads);
-        if let Some((sent_at, _)) = self.on_its_way.take_if(|(_, last)| *last <= sequence) {
-            self.rests_until = Some(Instant::now() + (sent_at.elapsed() * REST).min(REST_MAX));
-        }
+        self.busy.stored(sequence);
         let marks = &mut self.marks;
         let desk = &self.desk;
         self.finishing.retain(|(task, behind)| {
@@ -311,33 +238,7 @@ impl<C: Connector + 'static> Runner<C> {
                     });
                 }
                 let mark = self.marks.iter().find(|mark| *mark.task == *name);
-                let after = mark.map(|mark| mark.cursor.clone()).or_else(|| task.after());
-                self.lanes.push(Lane {
-                    table: task.qualified_name().into(),
-                    request: ChunkRequest {
-                        schema: task.schema.clone(),
-                        name: task.table.clone(),
-                        condition: job.condition.clone(),
-                        after,
-                        upto: task.to.as_deref().and_then(Cursor::parse),
-                        rows: FIRST_ROWS,
-                        bytes: CHUNK_BYTES,
-                    },
-                    rows_read: mark.map_or(task.rows, |mark| mark.rows),
-                    task: name,
-                    job: job.id.clone(),
-                    chunk_rows: FIRST_ROWS,
-                    reader: None,
-                    reading: None,
-                    ready: VecDeque::new(),
-                    is_read: false,
-                    is_one_pass: task.is_one_pass,
-                    to_subject: job.to_subject.clone(),
-                    on_their_way: 0,
-                    given_up: CancellationToken::new().drop_guard(),
-                    retry_at: None,
-                    retry_pause: RETRY_MIN,
-                });
+                self.lanes.push(Lane::new(name, job, task, mark));
             }
         }
         let tables: HashSet<_> = self.lanes.iter().map(|lane| Arc::clone(&lane.table)).collect();
@@ -350,7 +251,7 @@ impl<C: Connector + 'static> Runner<C> {
     /// Begins to read whatever may be read now.
     fn begin_reads(&mut self) {
         let care = self.care.borrow().clone();
-        let is_busy = self.is_busy();
+        let is_busy = self.busy.is_now();
         let now = Instant::now();
         let mut read_at: Option<Instant> = None;
         for lane in &mut self.lanes {
@@ -374,7 +275,7 @@ impl<C: Connector + 'static> Runner<C> {
             let id = self.window.begin();
             lane.reading = Some(id);
             let mut request = lane.request.clone();
-            request.rows = if is_busy { lane.chunk_rows.min(CHUNK_ROWS_BUSY) } else { lane.chunk_rows };
+            request.rows = Busy::chunk_rows(is_busy, lane.chunk_rows);
             let mut private = self.private.clone();
             let (task, reader, connector) = (lane.task.clone(), lane.reader.take(), Arc::clone(&self.connector));
             self.reads.spawn(async move {
@@ -412,8 +313,7 @@ impl<C: Connector + 'static> Runner<C> {
             }
         };
         lane.reader = Some(reader);
-        lane.retry_at = None;
-        lane.retry_pause = RETRY_MIN;
+        lane.answered();
         let rows = chunk.batch.changes.len();
         lane.adapt(rows, took, self.desk.settings().chunk_time);
         if let Some(last) = chunk.cursors.last()
@@ -453,8 +353,7 @@ impl<C: Connector + 'static> Runner<C> {
         };
         if error.kind.consequence() == Consequence::Transient {
             if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.task == task) {
-                lane.retry_at = Some(Instant::now() + lane.retry_pause);
-                lane.retry_pause = (lane.retry_pause * 2).min(RETRY_MAX);
+                lane.refused();
             }
             tracing::warn!(task, code = error.code, "a chunk cannot be read just now: {told}");
             self.desk.waits(task, Some(&told));
@@ -505,16 +404,8 @@ impl<C: Connector + 'static> Runner<C> {
         if self.lanes.is_empty() || !shelf::is_between(position) {
             return None;
         }
-        let is_busy = self.is_busy();
-        let room = if is_busy { IN_FLIGHT_BUSY } else { IN_FLIGHT_QUIET };
-        let mut has_room = in_flight < room;
-        if is_busy {
-            let rests = self.rests_until.filter(|until| *until > Instant::now());
-            if let Some(until) = rests {
-                self.rows_at = Some(until);
-            }
-            has_room &= rests.is_none() && self.on_its_way.is_none();
-        }
+        let (has_room, rests_until) = self.busy.room(in_flight);
+        self.rows_at = rests_until;
         for _ in 0..self.lanes.len() {
             self.next_lane = (self.next_lane + 1) % self.lanes.len().max(1);
             let at = self.next_lane;
@@ -548,11 +439,6 @@ impl<C: Connector + 'static> Runner<C> {
         None
     }
 
-    /// Whether changes come.
-    fn is_busy(&self) -> bool {
-        self.last_change.is_some_and(|at| at.elapsed() < BUSY_FOR)
-    }
-
     fn turn(&mut self, at: usize, has_room: bool) -> Turn {
         let Some(lane) = self.lanes.get(at) else { return Turn::Wait(None) };
         let Some(ready) = lane.ready.front() else {
@@ -574,11 +460,8 @@ impl<C: Connector + 'static> Runner<C> {
 
     /// Rows of a lane's first chunk; `None` where it held none that go, or the pace lets none go.
     fn rows_of(&mut self, at: usize, encoder: &mut Encoder, position: &Position, assigned: u64) -> Option<Slice> {
-        let is_busy = self.is_busy();
-        let slice_rows = match is_busy {
-            true => (self.changes_since / 2).clamp(SLICE_ROWS_BUSY, SLICE_ROWS),
-            false => SLICE_ROWS,
-        };
+        let is_busy = self.busy.is_now();
+        let slice_rows = self.busy.slice_rows(is_busy);
         let lane = self.lanes.get_mut(at)?;
         let ready = lane.ready.front_mut()?;
         let waiting = self.window.get(ready.id)?;
@@ -652,8 +535,7 @@ impl<C: Connector + 'static> Runner<C> {
             None => {
                 events.reads = Some(self.marks_in_stream());
                 if is_busy && !events.list.is_empty() {
-                    self.on_its_way = Some((Instant::now(), assigned + events.list.len() as u64));
-                    self.changes_since = 0;
+                    self.busy.sent(assigned + events.list.len() as u64);
                 }
                 Some(Slice { events, encoded })
             }
@@ -690,25 +572,5 @@ fn hidden(error: PrivateError) -> SourceError {
         what: error.to_string(),
         hint: Some(error.hint().into()),
         source: None,
-    }
-}
-
-/// About how many chunks a table is read in.
-pub(super) fn chunks_of(rows: u64, bytes: u64) -> u64 {
-    rows.div_ceil(ROWS_MAX.into()).max(bytes.div_ceil(CHUNK_BYTES as u64)).max(1)
-}
-
-impl<R> Lane<R> {
-    /// Fits the size of chunks to the time that one may take.
-    fn adapt(&mut self, rows: usize, took: Duration, wanted: Duration) {
-        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        // A chunk cut short by its bytes, or the last, tells nothing of more rows.
-        if rows < self.chunk_rows / 2 {
-            return;
-        }
-        let ratio = wanted.as_secs_f64() / took.as_secs_f64().max(0.001);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between the bounds behind it")]
-        let fit = (f64::from(self.chunk_rows) * ratio.clamp(0.5, 2.0)) as u32;
-        self.chunk_rows = fit.clamp(ROWS_MIN, ROWS_MAX);
     }
 }

@@ -209,11 +209,18 @@ const OUTBOX_COLUMNS: &[Key] = &[
     key("payload", Kind::Text, "The column with the body.").or("payload"),
 ];
 
-const IGNORE: &[Key] = &[key(
-    "origins",
-    Kind::List,
-    "PostgreSQL: names of replication origins; MySQL: UUIDs of servers; MariaDB: GTID domains.",
-)];
+const IGNORE: &[Key] = &[
+    key(
+        "origins",
+        Kind::List,
+        "PostgreSQL: names of replication origins; MySQL: UUIDs of servers; MariaDB: GTID domains.",
+    ),
+    key(
+        "annotations",
+        Kind::List,
+        "PostgreSQL: globs over the prefixes of logical messages; MySQL, MariaDB: texts in comments of statements.",
+    ),
+];
 
 const PRIVATE: &[Key] = &[
     key(
@@ -303,6 +310,12 @@ const POSTGRES: &[Key] = &[
     key("keyless", Kind::Word(&["refuse", "whole_row"]), "What to do with a table that has no key.").or("refuse"),
     key("messages", Kind::List, "Globs over the prefixes of logical messages that become events."),
     key(
+        "trace_message",
+        Kind::Text,
+        "The prefix of the logical message that holds, before its first change, the traceparent of a transaction; or off.",
+    )
+    .or("traceparent"),
+    key(
         "heartbeat",
         Kind::Duration { min_ms: 100, off: true },
         "How often a heartbeat is written into the log, so that an idle database's log is released.",
@@ -333,6 +346,12 @@ const MYSQL: &[Key] = &[
         "What to do with a statement in the log that changes a captured table without telling its rows.",
     )
     .or("error"),
+    key(
+        "trace_comments",
+        Kind::Bool,
+        "Whether traceparent in a comment of a statement, as sqlcommenter writes it, is the trace of its changes.",
+    )
+    .or("false"),
     key(
         "heartbeat",
         Kind::Duration { min_ms: 100, off: false },

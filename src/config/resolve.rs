@@ -193,7 +193,9 @@ impl Reader<'_> {
         }
         let backfill = self.backfill(section);
         let private = self.private(section);
-        let ignored = self.below(section, "ignore").map(|ignore| self.list(&ignore, "origins")).unwrap_or_default();
+        let ignore = self.below(section, "ignore");
+        let mut ignored = |key| ignore.as_ref().map(|ignore| self.list(ignore, key)).unwrap_or_default();
+        let (origins, annotations) = (ignored("origins"), ignored("annotations"));
         let seed = stream.as_ref().map(|stream| stream.name.clone()).unwrap_or_default();
         let given: Vec<_> = ENGINES.into_iter().filter(|key| section.has(key)).collect();
         let mut engines = Vec::new();
@@ -224,15 +226,19 @@ impl Reader<'_> {
             EngineConfig::Postgres(config) => {
                 config.values.debezium = encoding;
                 config.messages.extend(self.outbox_messages(section));
+                config.ignore_messages = annotations;
             }
-            EngineConfig::Mysql(config) => config.values.debezium = encoding,
+            EngineConfig::Mysql(config) => {
+                config.values.debezium = encoding;
+                config.ignore_comments = annotations;
+            }
         }
         Some(Source {
             name: name.to_owned(),
             engine,
             events,
             private: Arc::new(private?),
-            echoes: Echoes::new(ignored.into_iter().map(Into::into)),
+            echoes: Echoes::new(origins.into_iter().map(Into::into)),
             stream: stream.map(|stream| match rules.is_empty() {
                 true => stream,
                 false => stream.with_subjects(domain_subjects(name)),
@@ -295,6 +301,8 @@ impl Reader<'_> {
                 _ => Keyless::Refuse,
             },
             messages: self.list(&section, "messages"),
+            trace_message: self.text(&section, "trace_message").filter(|prefix| prefix != "off"),
+            ignore_messages: Vec::new(),
             heartbeat: self.duration(&section, "heartbeat"),
             lock_timeout: self.duration(&section, "lock_timeout").unwrap_or_default(),
             slot_is_passing: false,
@@ -338,6 +346,8 @@ impl Reader<'_> {
                 "warn" => mysql::OnStatement::Warn,
                 _ => mysql::OnStatement::Error,
             },
+            trace_comments: self.bool(&section, "trace_comments"),
+            ignore_comments: Vec::new(),
             heartbeat: self.duration(&section, "heartbeat").unwrap_or_default(),
             values: mysql::ValueOptions {
                 bigint_as_string: self.word(&section, "bigint") == "string",

@@ -14,6 +14,7 @@ pub(super) const ENVELOPE: Envelope = Envelope {
         time: b"\r\nce-time: ",
         partitionkey: b"\r\nce-partitionkey: ",
         sequence: b"\r\nce-sequence: ",
+        traceparent: b"\r\nce-traceparent: ",
         end: b"\r\nce-datacontenttype: application/json\r\n",
         escape: write_header_value,
     }),

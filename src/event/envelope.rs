@@ -44,6 +44,8 @@ pub(super) struct Dress {
     pub(super) time: &'static [u8],
     pub(super) partitionkey: &'static [u8],
     pub(super) sequence: &'static [u8],
+    /// CloudEvents' extension for distributed tracing.
+    pub(super) traceparent: &'static [u8],
     /// Closes the last of those and holds those that never differ.
     pub(super) end: &'static [u8],
     /// Makes any text a value.

@@ -188,6 +188,7 @@ impl Frame<'_> {
             out.push(b'-');
             write_padded(rank, 5, out);
         }
+        out.extend_from_slice(&self.text.traceparent);
         out.extend_from_slice(dress.end);
     }
 }

@@ -14,6 +14,7 @@ pub(super) const ENVELOPE: Envelope = Envelope {
         time: br#"","time":""#,
         partitionkey: br#"","partitionkey":""#,
         sequence: br#"","sequence":""#,
+        traceparent: br#"","traceparent":""#,
         end: br#"","datacontenttype":"application/json","data":"#,
         escape: write_member_value,
     }),

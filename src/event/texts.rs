@@ -245,6 +245,8 @@ pub(super) struct TransactionText {
     pub(super) time: Vec<u8>,
     /// Attribute `sequence` up to the ordinal.
     pub(super) sequence: Vec<u8>,
+    /// Attribute `traceparent`; empty where there is none.
+    pub(super) traceparent: Vec<u8>,
     /// Header `Figvine-Tx`, and `Figvine-Tx-Index` up to the ordinal.
     pub(super) headers: Vec<u8>,
     /// The body's block `source` from inside the position's quotes up to the value of `snapshot`.
@@ -279,6 +281,10 @@ impl TransactionText {
 
         self.attributes(source.envelope, &transaction.position, &transaction.sequence, committed_at..committed_to);
         self.sequence.push(b'-');
+        if let Some((traceparent, dress)) = transaction.traceparent.as_ref().zip(source.envelope.dress()) {
+            self.traceparent.extend_from_slice(dress.traceparent);
+            (dress.escape)(traceparent.as_bytes(), &mut self.traceparent);
+        }
         if source.envelope.shape == Shape::Debezium {
             debezium::write_times(transaction.committed_at, &mut self.times);
             source.debezium.write_transaction(transaction, &self.times, &mut self.origin);
@@ -305,6 +311,7 @@ impl TransactionText {
 
     /// The attributes, where the envelope has them; `time` stands in the block `source`.
     fn attributes(&mut self, envelope: &Envelope, id: &str, sequence: &str, time: Range<usize>) {
+        self.traceparent.clear();
         let Some(dress) = envelope.dress() else { return };
         self.id.clear();
         self.id.extend_from_slice(dress.id);

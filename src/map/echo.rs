@@ -1,12 +1,12 @@
 //! Echoes: what another writer carried into the database is not told once more.
 //!
 //! Where two systems write to each other, a change that came from one must not go back to it. Whole transactions are left
-//! out, by where they came from ([`figvine_change::Transaction::origin`]). The shapes of tables are told all the same:
-//! later changes are read by them.
+//! out, by where they came from ([`figvine_change::Transaction::origin`]), or because whoever wrote them said so in them
+//! ([`figvine_change::Transaction::is_ignored`]). The shapes of tables are told all the same: later changes are read by them.
 
 use std::collections::BTreeSet;
 
-use figvine_change::{Batch, Body, Position};
+use figvine_change::{Batch, Body, Position, Transaction};
 
 /// Origins whose transactions are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,14 +23,13 @@ impl Echoes {
 
     /// Takes the changes of echoes out of a batch; how many there were.
     pub fn take_out(&self, batch: &mut Batch) -> u64 {
-        if self.origins.is_empty() {
+        let is_echo = |transaction: &Transaction| {
+            transaction.is_ignored || transaction.origin.as_ref().is_some_and(|origin| self.origins.contains(origin))
+        };
+        if !batch.transactions.iter().any(is_echo) {
             return 0;
         }
-        let is_echo = |origin: &Option<Box<str>>| origin.as_ref().is_some_and(|origin| self.origins.contains(origin));
-        let echoes: Vec<bool> = batch.transactions.iter().map(|transaction| is_echo(&transaction.origin)).collect();
-        if !echoes.contains(&true) {
-            return 0;
-        }
+        let echoes: Vec<bool> = batch.transactions.iter().map(is_echo).collect();
         let goes = |transaction: u32| echoes.get(transaction as usize).copied().unwrap_or(false);
         // Without its last change a transaction says nothing of its end.
         if let Some(last) = batch.changes.last().filter(|last| last.last && goes(last.transaction))
@@ -47,7 +46,7 @@ impl Echoes {
 
 #[cfg(test)]
 mod tests {
-    use figvine_change::{Change, Transaction};
+    use figvine_change::Change;
 
     use super::*;
 
@@ -60,6 +59,8 @@ mod tests {
             start: format!("before {position}").into(),
             end: Some(format!("behind {position}").into()),
             origin: origin.map(Into::into),
+            traceparent: None,
+            is_ignored: false,
             file: None,
         }
     }
@@ -101,9 +102,21 @@ mod tests {
     }
 
     #[test]
-    fn without_origins_nothing_is_looked_at() {
+    fn without_origins_and_marks_all_is_told() {
         let mut found = batch();
         assert_eq!(Echoes::default().take_out(&mut found), 0);
         assert_eq!(found.changes.len(), 3);
+    }
+
+    #[test]
+    fn a_transaction_that_is_marked_is_left_out_whatever_its_traces() {
+        let mut found = batch();
+        let marked = Transaction { is_ignored: true, ..transaction("2", None) };
+        let other = Transaction { traceparent: Some("00-1".into()), ..marked.clone() };
+        found.transactions = vec![transaction("1", None), marked, other];
+        found.changes = vec![message(0, 0, true), message(1, 0, false), message(2, 1, true)];
+        assert_eq!(Echoes::default().take_out(&mut found), 2);
+        assert_eq!(found.changes, [message(0, 0, true)]);
+        assert_eq!(found.end, Some(Position::between("behind 2")));
     }
 }

@@ -228,6 +228,8 @@ fn run(seed: u64, fault: Fault) -> Result<(), String> {
                     start: "x".into(),
                     end: None,
                     origin: None,
+                    traceparent: None,
+                    is_ignored: false,
                     file: None,
                 };
                 let touched = work.changes.iter().map(|(key, _)| Touched {

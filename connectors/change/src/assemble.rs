@@ -6,6 +6,8 @@
 //! - After a restart inside a transaction the log tells it again from its beginning;
 //!   what an earlier session already passed on is passed over.
 //! - A change of the key is a removal and an insertion that name each other.
+//! - What an application says of a transaction inside of it (its trace, a mark) holds for the changes behind. After a restart it
+//!   is read again with the rest of the transaction, so these are the same.
 
 use std::sync::Arc;
 
@@ -33,6 +35,10 @@ struct Open {
     next_ordinal: u64,
     /// Its place in the batch that is being built, once it has a change there.
     index: Option<u32>,
+    /// More is known of it by now than stands there.
+    is_altered: bool,
+    /// It has changes, be they such that were already passed on. Shapes are none: which of them are told is the session's.
+    has_changes: bool,
     /// What was already passed on of it; `None` once something behind that was read.
     passed: Option<Within>,
     /// The shapes told in what was already passed on, the last of each table.
@@ -81,13 +87,45 @@ impl Assembler {
 
     /// Begins a transaction, of which an earlier session passed on what lies up to `passed`.
     pub fn begin(&mut self, transaction: Transaction, passed: Option<Within>) {
-        self.open = Some(Open { transaction, next_ordinal: 0, index: None, passed, passed_shapes: Vec::new() });
+        self.open = Some(Open {
+            transaction,
+            next_ordinal: 0,
+            index: None,
+            is_altered: false,
+            has_changes: false,
+            passed,
+            passed_shapes: Vec::new(),
+        });
     }
 
     /// The transaction that is being read.
     #[must_use]
     pub fn transaction(&mut self) -> Option<&mut Transaction> {
         self.open.as_mut().map(|open| &mut open.transaction)
+    }
+
+    /// The changes of the open transaction that follow came from this trace.
+    pub fn trace(&mut self, traceparent: Box<str>) {
+        if let Some(open) = &mut self.open
+            && open.transaction.traceparent.as_ref() != Some(&traceparent)
+        {
+            open.transaction.traceparent = Some(traceparent);
+            open.is_altered = true;
+        }
+    }
+
+    /// The open transaction is not to be told, unless it has changes already: it goes as a whole, or not at all.
+    pub fn ignore(&mut self) {
+        if let Some(open) = self.open.as_mut().filter(|open| !open.has_changes && !open.transaction.is_ignored) {
+            open.transaction.is_ignored = true;
+            open.is_altered = true;
+        }
+    }
+
+    /// Whether the open transaction has changes already, be they such that an earlier session passed on.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.has_changes)
     }
 
     /// Whether a transaction is being read.
@@ -171,6 +209,7 @@ impl Assembler {
     /// already passed it on, forgets it and the cells from `cells` on.
     pub fn push(&mut self, ordinal: u64, part: u32, body: Body, cells: usize, out: &mut impl Extend<Batch>) {
         let Some(open) = &mut self.open else { return };
+        open.has_changes |= !matches!(body, Body::Shape { .. });
         if let Some(passed) = open.passed {
             if (Within { ordinal, part }) <= passed {
                 if let Body::Shape { table } = body
@@ -196,6 +235,9 @@ impl Assembler {
     fn append(&mut self, ordinal: u64, part: u32, body: Body, out: &mut impl Extend<Batch>) {
         let Some(open) = &mut self.open else { return };
         out.extend(self.held.take());
+        if std::mem::take(&mut open.is_altered) {
+            open.index = None;
+        }
         let batch = &mut self.batch;
         let transaction = *open.index.get_or_insert_with(|| {
             batch.transactions.push(open.transaction.clone());
@@ -335,7 +377,18 @@ mod tests {
     fn transaction() -> Transaction {
         let place = Some(FilePlace { name: "f".into(), offset: 1, server_id: 1 });
         let (id, position, sequence, start) = ("1".into(), "1".into(), "1".into(), "0".into());
-        Transaction { id, position, sequence, committed_at: 0, start, end: None, origin: None, file: place }
+        Transaction {
+            id,
+            position,
+            sequence,
+            committed_at: 0,
+            start,
+            end: None,
+            origin: None,
+            traceparent: None,
+            is_ignored: false,
+            file: place,
+        }
     }
 
     fn table() -> Arc<Table> {
@@ -386,6 +439,90 @@ mod tests {
         let places = [(0, 1), (0, 1 | TOMBSTONE), (1, 1), (1, 1 | TOMBSTONE)];
         for (told_before, (ordinal, part)) in (1..).zip(places) {
             assert_eq!(told(true, Some(Within { ordinal, part })), all[told_before..], "{ordinal}.{part}");
+        }
+    }
+
+    /// A transaction of six messages, with a trace told before the third and the fifth and a mark behind each, read in batches
+    /// that end behind the ordinals `cuts`, where all up to `passed` was passed on. Of each change what is said of its
+    /// transaction.
+    fn said(cuts: &[u64], passed: Option<Within>) -> Vec<(u64, bool, Option<Box<str>>, bool)> {
+        let mut assembler = Assembler::new(false);
+        let mut out = Vec::new();
+        assembler.begin(transaction(), passed);
+        let shape = assembler.table(&table());
+        assembler.push(0, 0, Body::Shape { table: shape }, 0, &mut out);
+        for at in 0..6 {
+            match at {
+                2 => assembler.trace("one".into()),
+                4 => assembler.trace("two".into()),
+                _ => {}
+            }
+            let ordinal = assembler.count().expect("a transaction");
+            // What is not captured is counted, and is no change.
+            if at != 3 {
+                assert_eq!(assembler.has_changes(), at > 0);
+                assembler.push(ordinal, 1, Body::Message { prefix: 0..0, content: 0..0 }, 0, &mut out);
+            }
+            assembler.ignore();
+            if cuts.contains(&ordinal) {
+                assembler.finish(Bytes::new(), None, None, &mut out);
+            }
+        }
+        assembler.commit("2".into(), &mut out);
+        assembler.finish(Bytes::new(), None, None, &mut out);
+        let changes = out.iter().flat_map(|batch| batch.changes.iter().map(move |change| (batch, change)));
+        let messages = changes.filter(|(_, change)| matches!(change.body, Body::Message { .. }));
+        messages
+            .map(|(batch, change)| {
+                let of = batch.transaction(change).expect("a transaction");
+                assert_eq!(change.last, change.ordinal == 5);
+                assert!(!change.last || of.end.is_some());
+                (change.ordinal, change.last, of.traceparent.clone(), of.is_ignored)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_change_has_the_last_trace_told_before_it_however_it_is_read() {
+        let trace = |ordinal: u64| match ordinal {
+            0 | 1 => None,
+            2 | 3 => Some("one".into()),
+            _ => Some("two".into()),
+        };
+        let all: Vec<_> = [0, 1, 2, 4, 5].map(|ordinal| (ordinal, ordinal == 5, trace(ordinal), false)).into();
+        for cuts in 0_u64..64 {
+            let cuts: Vec<u64> = (0..6).filter(|at| cuts >> at & 1 == 1).collect();
+            assert_eq!(said(&cuts, None), all, "{cuts:?}");
+            for (told_before, ordinal) in (1..).zip([0, 1, 2, 4]) {
+                let passed = Some(Within { ordinal, part: 1 });
+                assert_eq!(said(&cuts, passed), all[told_before..], "{cuts:?} behind {ordinal}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mark_before_the_first_change_holds_for_all_of_the_transaction() {
+        for cuts in 0_u64..8 {
+            let mut assembler = Assembler::new(false);
+            let mut out = Vec::new();
+            assembler.begin(transaction(), None);
+            let shape = assembler.table(&table());
+            assembler.push(0, 0, Body::Shape { table: shape }, 0, &mut out);
+            assembler.ignore();
+            for at in 0..3 {
+                let ordinal = assembler.count().expect("a transaction");
+                assembler.push(ordinal, 1, Body::Message { prefix: 0..0, content: 0..0 }, 0, &mut out);
+                if cuts >> at & 1 == 1 {
+                    assembler.finish(Bytes::new(), None, None, &mut out);
+                }
+            }
+            assembler.commit("2".into(), &mut out);
+            assembler.finish(Bytes::new(), None, None, &mut out);
+            let changes = out.iter().flat_map(|batch| batch.changes.iter().map(move |change| (batch, change)));
+            let ignored = changes
+                .filter(|(_, change)| matches!(change.body, Body::Message { .. }))
+                .map(|(batch, change)| batch.transaction(change).is_some_and(|transaction| transaction.is_ignored));
+            assert_eq!(ignored.collect::<Vec<_>>(), [true; 3], "{cuts:b}");
         }
     }
 }

@@ -19,7 +19,8 @@ use crate::{Cell, Position, Table};
 pub struct Batch {
     /// The server's bytes; every range of this batch points into them.
     pub data: Bytes,
-    /// The transactions of [`Batch::changes`], in order.
+    /// The transactions of [`Batch::changes`], in order. One whose changes come from several traces stands here once for each
+    /// run of them.
     pub transactions: Vec<Transaction>,
     /// The tables of [`Batch::changes`], in the shape that held for them.
     pub tables: Vec<Arc<Table>>,
@@ -85,6 +86,10 @@ pub struct Transaction {
     /// Where it came from, as far as the server says: PostgreSQL's replication origin, of MySQL the UUID of the server that
     /// committed it first, of MariaDB the GTID's domain.
     pub origin: Option<Box<str>>,
+    /// The trace that these changes of it came from, where the application left one: see [`crate::trace`].
+    pub traceparent: Option<Box<str>>,
+    /// Whether the application marked it, before the first of its changes, as one that is not to be told.
+    pub is_ignored: bool,
     /// Its place in the server's files, where the log is kept in such.
     pub file: Option<FilePlace>,
 }

@@ -22,6 +22,7 @@ pub mod json;
 pub mod position;
 pub mod source;
 pub mod table;
+pub mod trace;
 pub mod value;
 
 pub use backfill::{Chunk, ChunkReader, ChunkRequest, Cursor, Load, NoRows, ReadOrder, Sight, TableSize};

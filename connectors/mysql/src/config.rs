@@ -26,6 +26,11 @@ pub struct Config {
     pub keyless: Keyless,
     /// Statements in the log that change captured tables without giving rows.
     pub on_statement: OnStatement,
+    /// Whether the `traceparent` in a statement's comment is the trace that its changes came from.
+    pub trace_comments: bool,
+    /// Texts that mark, in a comment of the first statement of a transaction that changes a captured table, or of one before,
+    /// a transaction that is not to be told.
+    pub ignore_comments: Vec<String>,
     /// How often the server says that it is there when the log has nothing new.
     pub heartbeat: Duration,
     /// How values are written where consumers may choose.
@@ -33,6 +38,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether it is of use to know the statements whose rows follow.
+    #[must_use]
+    pub fn reads_statements(&self) -> bool {
+        self.trace_comments || !self.ignore_comments.is_empty()
+    }
+
     /// The id under which we read. A derived one is at least 2^31: out of the way of ids that people give.
     #[must_use]
     pub fn server_id(&self) -> u32 {
@@ -97,6 +108,8 @@ pub(crate) mod tests {
             server_id_seed: "FIGVINE_SHOP".into(),
             keyless: Keyless::Refuse,
             on_statement: OnStatement::Error,
+            trace_comments: false,
+            ignore_comments: Vec::new(),
             heartbeat: Duration::from_secs(5),
             values: ValueOptions::default(),
         }

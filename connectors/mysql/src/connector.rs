@@ -10,6 +10,7 @@ use figvine_change::{
 };
 use secrecy::ExposeSecret;
 
+use crate::annotation::Annotations;
 use crate::backfill::{MysqlRows, PassedOn, RowValues};
 use crate::catalogue::{Catalogue, Server, TableFacts};
 use crate::config::{Config, Flavour, Keyless};
@@ -229,6 +230,7 @@ impl Connector for Mysql {
             server_id: config.server_id(),
             name: config.source.clone(),
             heartbeat: config.heartbeat,
+            wants_statements: server.flavour == Flavour::MariaDb && config.reads_statements(),
         };
         let dump = Box::pin(Dump::begin(session, &server, &request)).await?;
         // Over a connection that is older than the dump: what the engine has is of the same life of the server, and no crash
@@ -254,7 +256,14 @@ impl Connector for Mysql {
             server,
             heartbeat: config.heartbeat,
             dump,
-            normaliser: Normaliser::new(tables, config.on_statement, reading, passed, recovered),
+            normaliser: Normaliser::new(
+                tables,
+                config.on_statement,
+                Annotations::of(config),
+                reading,
+                passed,
+                recovered,
+            ),
             url,
             program: self.program.clone(),
             catalogue: Some(catalogue),

@@ -30,6 +30,7 @@ pub mod statement;
 pub mod url;
 pub mod value;
 
+mod annotation;
 mod backfill;
 mod catalogue;
 mod check;

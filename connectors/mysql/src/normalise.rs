@@ -7,6 +7,7 @@
 //!   empties a table.
 //! - Rows of an XA transaction come at its PREPARE, and are kept until its COMMIT, whose changes they are.
 //!   Meanwhile the place to go on from stays before them: see [`Reading`].
+//! - What a statement's comments say of its trace holds for its changes, and for those behind that have none of their own.
 //! - What is compressed is expanded event by event into buffers of a bounded size, which batches own.
 
 mod error;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use figvine_change::assemble::Assembler;
 use figvine_change::{Batch, Cell, Position, Untold};
 
+use crate::annotation::Annotations;
 use crate::config::OnStatement;
 use crate::decode::gtid::AlterPhase;
 use crate::decode::header::Header;
@@ -62,6 +64,7 @@ pub(crate) struct Normaliser {
     pub(crate) tables: Tables,
     decoder: Decoder,
     on_statement: OnStatement,
+    annotations: Annotations,
     /// The file that is read.
     file: Arc<str>,
     reading: Reading,
@@ -93,6 +96,7 @@ impl Normaliser {
     pub(crate) fn new(
         tables: Tables,
         on_statement: OnStatement,
+        annotations: Annotations,
         reading: Reading,
         passed: Option<Passed>,
         recovered: Option<Recovered>,
@@ -106,6 +110,7 @@ impl Normaliser {
             tables,
             decoder: Decoder::new(),
             on_statement,
+            annotations,
             file,
             reading,
             passed,
@@ -277,6 +282,7 @@ impl Normaliser {
                     self.settle_between();
                 }
             }
+            Event::RowsQuery { statement } => self.rows_query(statement, bytes)?,
             Event::Unknown { type_code } => return Err(NormaliseError::Unknown { type_code }),
             Event::Payload(_) | Event::Compressed(_) => return Err(misplaced("a compressed event", "inside another")),
             Event::FormatDescription => {
@@ -289,7 +295,6 @@ impl Normaliser {
             | Event::PreviousGtids(_)
             | Event::MariadbGtidList(_)
             | Event::BinlogCheckpoint { .. }
-            | Event::RowsQuery { .. }
             | Event::GroupReplication
             | Event::StatementContext
             | Event::Ignorable { .. } => {}

@@ -110,6 +110,7 @@ impl Errand {
             server_id: Request::TO_THE_END,
             name: String::new(),
             heartbeat: self.heartbeat,
+            wants_statements: false,
         };
         let mut dump = Box::pin(Dump::begin(session, &self.server, &request)).await?;
         let mut changes = Changes::default();

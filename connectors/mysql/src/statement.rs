@@ -5,11 +5,13 @@
 //! This is no parser of SQL. Nothing of what is not understood here stops the log:
 //! a change of a table's shape is told by the next table map.
 
+mod comments;
 mod reshaped;
 mod tokens;
 
 use tokens::{Cursor, tokens};
 
+pub use comments::{Escapes, comments};
 pub use reshaped::{Reshaped, reshaped};
 
 /// A table in a statement.

@@ -33,6 +33,8 @@ async fn keeps_its_contract(server: &Mysqld, flavour: Flavour) {
         server_id_seed: "FIGVINE_SHOP".into(),
         keyless: Keyless::Refuse,
         on_statement: OnStatement::Error,
+        trace_comments: false,
+        ignore_comments: Vec::new(),
         heartbeat: Duration::from_millis(700),
         values: ValueOptions::default(),
     })

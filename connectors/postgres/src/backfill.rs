@@ -33,7 +33,7 @@ use crate::catalogue::Catalogue;
 use crate::connector::Postgres;
 use crate::error::{failure, of_query};
 use crate::lsn::Lsn;
-use crate::normalise::HEARTBEAT_PREFIX;
+use crate::messages::HEARTBEAT_PREFIX;
 use crate::url::ConnectUrl;
 use shape::{Captured, Shape};
 

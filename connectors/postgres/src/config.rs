@@ -29,6 +29,12 @@ pub struct Config {
     pub keyless: Keyless,
     /// Globs over the prefixes of logical messages that become events.
     pub messages: Vec<String>,
+    /// The prefix of the logical message whose content, before the first captured change of a transaction, is the
+    /// `traceparent` that its changes came from; `None` to look for none.
+    pub trace_message: Option<String>,
+    /// Globs over the prefixes of logical messages that mark, before the first captured change of a transaction, one that is
+    /// not to be told.
+    pub ignore_messages: Vec<String>,
     /// How often a heartbeat is written into the log (`pg_logical_emit_message`); `None` for never.
     pub heartbeat: Option<Duration>,
     /// How long slot creation may wait for running transactions.
@@ -82,6 +88,8 @@ pub(crate) mod tests {
             via_partition_root: false,
             keyless: Keyless::Refuse,
             messages: Vec::new(),
+            trace_message: Some("traceparent".into()),
+            ignore_messages: Vec::new(),
             heartbeat: None,
             lock_timeout: Duration::from_secs(10),
             values: ValueOptions::default(),

@@ -16,6 +16,7 @@ use crate::config::{Config, Keyless};
 use crate::error::{Told, failure, of_query};
 use crate::globs::{GlobError, Globs};
 use crate::lsn::{LogId, Lsn};
+use crate::messages::Prefixes;
 use crate::normalise::Normaliser;
 use crate::session::{Replication, Session};
 use crate::source::{PostgresSource, Questions, heartbeat, position};
@@ -38,7 +39,7 @@ pub struct Postgres {
     pub(crate) config: Config,
     pub(crate) url: ConnectUrl,
     pub(crate) globs: Globs,
-    messages: Globs,
+    prefixes: Prefixes,
     application: String,
     /// Tables that came into the publication.
     pub(crate) added: backfill::Added,
@@ -68,7 +69,7 @@ impl Postgres {
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         let url = ConnectUrl::parse(config.url.expose_secret())?;
         let globs = Globs::of_tables(&config.tables)?;
-        let messages = Globs::of_names(&config.messages)?;
+        let prefixes = Prefixes::of(&config)?;
         let is_slot_name = |name: &str| {
             (1..=63).contains(&name.len())
                 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
@@ -81,7 +82,7 @@ impl Postgres {
             config,
             url,
             globs,
-            messages,
+            prefixes,
             application,
             added: backfill::Added::default(),
             looks: backfill::Looks::default(),
@@ -235,7 +236,7 @@ impl Connector for Postgres {
             normaliser: Normaliser::new(
                 place.log,
                 tables,
-                self.messages.clone(),
+                self.prefixes.clone(),
                 place.from,
                 within,
                 config.values.debezium.as_ref().is_some_and(|encoding| encoding.tombstones),

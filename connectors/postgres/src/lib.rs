@@ -43,6 +43,7 @@ mod backfill;
 mod check;
 mod dial;
 mod error;
+mod messages;
 mod normalise;
 mod publication;
 mod session;

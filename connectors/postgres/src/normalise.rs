@@ -10,26 +10,28 @@
 //!   open; nothing else is, so memory is bounded by the chunk.
 //! - After a restart in the middle of a transaction the server sends it again
 //!   from its beginning; what lies before the place is passed over.
+//! - A message before the first captured change may say which trace a transaction
+//!   came from, or that it is not to be told.
+
+use std::ops::Range;
 
 use bytes::Bytes;
 use figvine_change::assemble::{Assembler, Record};
+use figvine_change::trace::traceparent;
 use figvine_change::{Batch, Body, Position, Row, Transaction, Within};
 
 use crate::decode::reader::{DecodeError, Reader};
 use crate::decode::{self, Frame, Message, Old};
-use crate::globs::Globs;
 use crate::lsn::{LogId, Lsn};
+use crate::messages::Prefixes;
 use crate::tables::{Facts, Known, Tables, Wanted};
-
-/// The prefix of the messages that we write ourselves.
-pub(crate) const HEARTBEAT_PREFIX: &str = "figvine.heartbeat";
 
 /// Turns chunks of a session into batches.
 #[derive(Debug)]
 pub(crate) struct Normaliser {
     log: LogId,
     tables: Tables,
-    messages: Globs,
+    prefixes: Prefixes,
     /// What an earlier session already passed on of the first transaction.
     passed: Option<(Lsn, Within)>,
     /// The furthest place between transactions that this session knows to be passed.
@@ -58,7 +60,7 @@ impl Normaliser {
     pub(crate) fn new(
         log: LogId,
         tables: Tables,
-        messages: Globs,
+        prefixes: Prefixes,
         from: Lsn,
         within: Option<Within>,
         tombstones: bool,
@@ -66,7 +68,7 @@ impl Normaliser {
         Self {
             log,
             tables,
-            messages,
+            prefixes,
             passed: within.map(|within| (from, within)),
             reached: from,
             assembler: Assembler::new(tombstones),
@@ -210,7 +212,8 @@ impl Normaliser {
             }
             Message::Logical { transactional: true, prefix, content, .. } => {
                 let ordinal = self.ordinal("a transactional message")?;
-                if self.is_wanted_message(chunk, &prefix) {
+                self.annotated(bytes_of(chunk, &prefix), bytes_of(chunk, &content));
+                if self.prefixes.is_event(bytes_of(chunk, &prefix)) {
                     self.assembler.push(ordinal, 1, Body::Message { prefix, content }, cells, out);
                 }
             }
@@ -225,7 +228,7 @@ impl Normaliser {
                 // that started behind `lsn` would not be sent that transaction. It stands for itself, as a
                 // transaction of one change; its own place is the last byte of its record, where no other begins.
                 let end = Lsn(lsn);
-                if self.is_wanted_message(chunk, &prefix) {
+                if self.prefixes.is_event(bytes_of(chunk, &prefix)) {
                     let whole_from = self.reached;
                     self.begin(Lsn(lsn.saturating_sub(1)), sent_at, 0)?;
                     if let Some(transaction) = self.assembler.transaction() {
@@ -241,9 +244,20 @@ impl Normaliser {
         Ok(None)
     }
 
-    fn is_wanted_message(&self, chunk: &[u8], prefix: &std::ops::Range<u32>) -> bool {
-        let prefix = chunk.get(prefix.start as usize..prefix.end as usize).unwrap_or_default();
-        std::str::from_utf8(prefix).is_ok_and(|prefix| prefix != HEARTBEAT_PREFIX && self.messages.matches(prefix))
+    /// A message may say something of its transaction, as long as that has no captured change. What is told stays as it
+    /// was told: a restart behind it must find the same.
+    fn annotated(&mut self, prefix: &[u8], content: &[u8]) {
+        if self.assembler.has_changes() {
+            return;
+        }
+        if self.prefixes.is_trace(prefix)
+            && let Some(traceparent) = traceparent(content)
+        {
+            self.assembler.trace(traceparent);
+        }
+        if self.prefixes.is_mark(prefix) {
+            self.assembler.ignore();
+        }
     }
 
     fn begin(&mut self, commit_lsn: Lsn, committed_at: i64, xid: u32) -> Result<(), DecodeError> {
@@ -260,6 +274,8 @@ impl Normaliser {
             start: self.log.at(commit_lsn),
             end: None,
             origin: None,
+            traceparent: None,
+            is_ignored: false,
             file: None,
         };
         self.commit_lsn = commit_lsn;
@@ -303,6 +319,10 @@ impl Normaliser {
             None => Err(DecodeError::UnknownRelation { oid }),
         }
     }
+}
+
+fn bytes_of<'c>(chunk: &'c [u8], range: &Range<u32>) -> &'c [u8] {
+    chunk.get(range.start as usize..range.end as usize).unwrap_or_default()
 }
 
 /// The payload of the CopyData frame at `at`, and where the next one stands.

@@ -8,6 +8,7 @@ use crate::config::{Keyless, ValueOptions};
 use crate::decode::reader::DecodeError;
 use crate::globs::{GlobError, Globs};
 use crate::lsn::LogId;
+use crate::messages::Prefixes;
 use crate::normalise::{Normaliser, Progress};
 use crate::tables::{Facts, Tables, Wanted};
 use crate::value::{TypeRow, Types};
@@ -22,15 +23,16 @@ pub struct Replay {
 
 impl Replay {
     /// A session that starts at `from`, over the tables and messages that the globs name. A table without a key
-    /// has its whole row for one. A `from` that is no position of this connector means the log's beginning.
+    /// has its whole row for one. Messages of the prefix `traceparent` name traces, those of `ignored` mark transactions. A `from` that is no position of this connector means the log's beginning.
     ///
     /// # Errors
     /// When one is no glob.
     pub fn new(tables: &[String], messages: &[String], from: &Position) -> Result<Self, GlobError> {
         let (log, lsn) = LogId::parse(from).unwrap_or((LogId { system: 0, timeline: 0 }, crate::lsn::Lsn(0)));
         let tables = Tables::new(Globs::of_tables(tables)?, Keyless::WholeRow);
+        let prefixes = Prefixes::new(messages, Some("traceparent"), &["ignored".to_owned()])?;
         Ok(Self {
-            normaliser: Normaliser::new(log, tables, Globs::of_names(messages)?, lsn, from.within, false),
+            normaliser: Normaliser::new(log, tables, prefixes, lsn, from.within, false),
             facts: Facts {
                 types: Types::new(&ValueOptions::default()),
                 type_names: Default::default(),

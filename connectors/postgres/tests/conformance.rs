@@ -32,6 +32,8 @@ async fn the_connector_keeps_its_contract() {
         via_partition_root: false,
         keyless: Keyless::Refuse,
         messages: vec!["*".into()],
+        trace_message: Some("traceparent".into()),
+        ignore_messages: Vec::new(),
         heartbeat: Some(Duration::from_millis(300)),
         lock_timeout: Duration::from_secs(10),
         values: ValueOptions::default(),

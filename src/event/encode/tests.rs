@@ -1,3 +1,5 @@
+mod traces;
+
 use std::fmt::Write as _;
 use std::num::NonZeroU16;
 use std::ops::Range;
@@ -74,6 +76,8 @@ impl Maker {
             start: format!("7412/1/0/16B370{number}").into(),
             end: Some(format!("7412/1/0/16B374{number}").into()),
             origin: None,
+            traceparent: None,
+            is_ignored: false,
             file: None,
         });
         self

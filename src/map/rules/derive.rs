@@ -175,11 +175,12 @@ struct TxText {
     position: String,
     committed_at: String,
     origin: Option<String>,
+    traceparent: Option<String>,
 }
 
 impl TxText {
     fn load(&mut self, transaction: &Transaction) {
-        let Self { id, position, committed_at, origin } = self;
+        let Self { id, position, committed_at, origin, traceparent } = self;
         id.clear();
         id.push_str(&transaction.id);
         position.clear();
@@ -189,10 +190,17 @@ impl TxText {
         committed_at.clear();
         committed_at.push_str(&String::from_utf8_lossy(&time));
         *origin = transaction.origin.as_deref().map(Into::into);
+        *traceparent = transaction.traceparent.as_deref().map(Into::into);
     }
 
     fn tx(&self) -> Tx<'_> {
-        Tx { id: &self.id, position: &self.position, committed_at: &self.committed_at, origin: self.origin.as_deref() }
+        Tx {
+            id: &self.id,
+            position: &self.position,
+            committed_at: &self.committed_at,
+            origin: self.origin.as_deref(),
+            traceparent: self.traceparent.as_deref(),
+        }
     }
 }
 

@@ -191,6 +191,8 @@ fn transaction() -> Transaction {
         start: "fixture/0".into(),
         end: Some("fixture/1".into()),
         origin: None,
+        traceparent: None,
+        is_ignored: false,
         file: None,
     }
 }

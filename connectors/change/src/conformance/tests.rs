@@ -185,6 +185,8 @@ impl Reading {
                 start: at(number).log,
                 end: last.then(|| at(number + 1).log),
                 origin: None,
+                traceparent: None,
+                is_ignored: false,
                 file: None,
             }],
             tables: vec![Arc::new(table)],

@@ -39,6 +39,8 @@ impl Builder {
             start: Box::default(),
             end: None,
             origin: None,
+            traceparent: None,
+            is_ignored: false,
             file: None,
         };
         let batch =

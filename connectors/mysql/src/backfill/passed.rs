@@ -86,6 +86,8 @@ mod tests {
             start: Box::default(),
             end: None,
             origin: None,
+            traceparent: None,
+            is_ignored: false,
             file: None,
         };
         Batch {

@@ -15,7 +15,8 @@ use crate::session::TextRow;
 use crate::xa::Recovered;
 
 /// Settings that matter; a server knows those that it has. GTID sets are not among them: SHOW cuts long values.
-const SETTINGS: [&str; 26] = [
+const SETTINGS: [&str; 28] = [
+    "binlog_annotate_row_events",
     "binlog_checksum",
     "binlog_expire_logs_auto_purge",
     "binlog_expire_logs_seconds",
@@ -23,6 +24,7 @@ const SETTINGS: [&str; 26] = [
     "binlog_row_image",
     "binlog_row_metadata",
     "binlog_row_value_options",
+    "binlog_rows_query_log_events",
     "binlog_transaction_compression",
     "enforce_gtid_consistency",
     "expire_logs_days",

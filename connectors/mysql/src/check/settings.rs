@@ -40,6 +40,7 @@ pub(super) fn settings(config: &Config, server: &Server) -> Vec<Finding> {
     found.push(format(server));
     found.push(metadata(server));
     found.extend(image(config, server));
+    found.extend(statements(config, server));
     found.push(expiry(server));
     found.push(gtids(server));
     found.extend(server_id(config, server));
@@ -130,6 +131,30 @@ fn image(config: &Config, server: &Server) -> Vec<Finding> {
         found.push(set(server, partial, "binlog_row_value_options", "''", true));
     }
     found
+}
+
+/// Comments stand in the statements, and these in the log only where that is set.
+fn statements(config: &Config, server: &Server) -> Option<Finding> {
+    if !config.reads_statements() {
+        return None;
+    }
+    let name = match server.flavour {
+        Flavour::MySql => "binlog_rows_query_log_events",
+        Flavour::MariaDb => "binlog_annotate_row_events",
+    };
+    let object = format!("setting {name}");
+    if server.is_on(name) {
+        return Some(Finding::new(Severity::Ok, "FV-1270", object, "on"));
+    }
+    let off = Finding::new(Severity::Warning, "FV-1270", object, "off");
+    let off = match config.ignore_comments.is_empty() {
+        true => off.why("The log does not tell the statements in whose comments `trace_comments` looks for traces: events have none."),
+        false => Finding { severity: Severity::Blocker, ..off }.why(
+            "The log does not tell the statements in whose comments `ignore.annotations` looks: what another system wrote \
+             would go back to it.",
+        ),
+    };
+    Some(set(server, off, name, "ON", true))
 }
 
 fn expiry(server: &Server) -> Finding {

@@ -41,6 +41,26 @@ fn a_server_that_is_set_up_well_has_nothing_to_mend() {
 }
 
 #[test]
+fn a_log_without_statements_is_told_where_their_comments_are_read() {
+    let off = server("8.4.0", &[&GOOD[..], &[("binlog_rows_query_log_events", "OFF")]].concat());
+    let on = server("8.4.0", &[&GOOD[..], &[("binlog_rows_query_log_events", "ON")]].concat());
+    let maria = server("10.11.19-MariaDB", &[&GOOD[..], &[("binlog_annotate_row_events", "OFF")]].concat());
+    let traced = Config { trace_comments: true, ..example() };
+    let marked = Config { ignore_comments: vec!["figvine.ignore".into()], ..traced.clone() };
+    for (config, server, severity, sql) in [
+        (&traced, &off, Severity::Warning, &["SET PERSIST binlog_rows_query_log_events = ON;".to_owned()][..]),
+        (&marked, &off, Severity::Blocker, &["SET PERSIST binlog_rows_query_log_events = ON;".to_owned()]),
+        (&marked, &maria, Severity::Blocker, &["SET GLOBAL binlog_annotate_row_events = ON;".to_owned()]),
+        (&marked, &on, Severity::Ok, &[]),
+    ] {
+        let found = settings::settings(config, server);
+        let finding = of(&found, "FV-1270");
+        assert_eq!((finding.severity, &finding.fix_sql[..]), (severity, sql), "{finding:?}");
+    }
+    assert!(settings::settings(&example(), &off).iter().all(|finding| finding.code != "FV-1270"));
+}
+
+#[test]
 fn the_defaults_of_mariadb_are_blockers_with_sql_that_mends_them() {
     let server = server(
         "10.11.19-MariaDB",

@@ -6,10 +6,10 @@ use std::time::Instant;
 use figvine_change::{Batch, Body};
 
 use super::expand::Expanding;
-use super::transaction::Name;
+use super::transaction::{Name, Open};
 use super::{NormaliseError, Normaliser};
 use crate::config::OnStatement;
-use crate::decode::header::Header;
+use crate::decode::header::{HEADER_BYTES, Header, kind};
 use crate::decode::query::{Query, Statement};
 use crate::prepared::Spool;
 use crate::statement::{Effect, Reshaped, TableName, effect, reshaped};
@@ -85,6 +85,7 @@ impl Normaliser {
         if self.open.as_ref().is_none_or(|open| open.is_half_alter) {
             return Ok(());
         }
+        self.annotated(query.statement);
         if let Reshaped::Tables { tables, .. } = reshaped(query.statement, &schema) {
             tables.iter().for_each(|table| self.tables.forget(table));
         }
@@ -143,6 +144,38 @@ impl Normaliser {
             Effect::Nothing => {}
         }
         Ok(())
+    }
+
+    /// A statement whose rows follow; `bytes` are its event. Of one in an XA transaction that is not committed yet, what its
+    /// comments say is kept beside the rows, and nothing else.
+    pub(super) fn rows_query(&mut self, statement: &[u8], bytes: &[u8]) -> Result<(), NormaliseError> {
+        if !self.annotations.are_wanted() {
+            return Ok(());
+        }
+        let Some(Open { xa: Some((_, spool)), .. }) = &mut self.open else {
+            self.annotated(statement);
+            return Ok(());
+        };
+        let said = self.annotations.said(statement);
+        // What stands before the statement: the header, and MySQL's byte of its length, which tells nothing.
+        let is_annotation = bytes.get(4) == Some(&kind::ANNOTATE_ROWS);
+        let head = bytes.get(..HEADER_BYTES + usize::from(!is_annotation)).unwrap_or_default();
+        if !said.is_empty() {
+            let event = [head, &said].concat();
+            spool.append(&event, event.len())?;
+        }
+        Ok(())
+    }
+
+    /// What a statement's comments say of it, and of its transaction. What was told of that stays as it was told: a restart
+    /// behind it must find the same.
+    pub(super) fn annotated(&mut self, statement: &[u8]) {
+        if let Some(traceparent) = self.annotations.traceparent(statement) {
+            self.assembler.trace(traceparent);
+        }
+        if !self.assembler.has_changes() && self.annotations.is_marked(statement) {
+            self.assembler.ignore();
+        }
     }
 
     fn emptied(&mut self, tables: &[TableName], out: &mut VecDeque<Batch>) {

@@ -94,6 +94,8 @@ impl Normaliser {
                 start: start.into(),
                 end: None,
                 origin,
+                traceparent: None,
+                is_ignored: false,
                 file: Some(FilePlace {
                     name: Arc::clone(&self.file),
                     offset: self.offset(header),

@@ -18,6 +18,8 @@ const WRITE_TIMEOUT_S: u32 = 24 * 60 * 60;
 const THROUGH_GTID: u16 = 4;
 /// The dump ends where the log does.
 const NON_BLOCK: u16 = 1;
+/// MariaDB: ANNOTATE_ROWS events are sent too (BINLOG_SEND_ANNOTATE_ROWS_EVENT in its "COM_BINLOG_DUMP").
+const ANNOTATED: u16 = 2;
 
 /// Who asks for what.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub(crate) struct Request {
     pub(crate) name: String,
     /// How often the server says that it is there when it has nothing else to say.
     pub(crate) heartbeat: Duration,
+    /// Whether MariaDB is to send the statements whose rows follow. MySQL sends what its log has.
+    pub(crate) wants_statements: bool,
 }
 
 impl Request {
@@ -36,7 +40,8 @@ impl Request {
     pub(crate) const TO_THE_END: u32 = 0;
 
     fn flags(&self) -> u16 {
-        if self.server_id == Self::TO_THE_END { NON_BLOCK } else { 0 }
+        let non_block = if self.server_id == Self::TO_THE_END { NON_BLOCK } else { 0 };
+        if self.wants_statements { non_block | ANNOTATED } else { non_block }
     }
 }
 
@@ -173,12 +178,15 @@ mod tests {
             server_id: 0x0102_0304,
             name: "ü".repeat(40),
             heartbeat: Duration::from_secs(5),
+            wants_statements: false,
         };
         let register = register(&request);
         assert_eq!(register.len(), 4 + 1 + 60 + 12);
         assert_eq!(register[..5], [4, 3, 2, 1, 60]);
         let request = Request { server_id: 7, ..request };
         assert_eq!(dump(&request, "b.1", 4), *b"\x04\0\0\0\0\0\x07\0\0\0b.1");
+        let annotated = Request { wants_statements: true, ..request.clone() };
+        assert_eq!(dump(&annotated, "b.1", 4), *b"\x04\0\0\0\x02\0\x07\0\0\0b.1");
         let set = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa:1".parse().expect("a set");
         let to_the_end = Request { server_id: Request::TO_THE_END, ..request.clone() };
         assert_eq!(self::dump(&to_the_end, "b.1", 4), *b"\x04\0\0\0\x01\0\0\0\0\0b.1");

@@ -179,6 +179,8 @@ fn connector(server: &Server, change: impl FnOnce(&mut Config)) -> Mysql {
         server_id_seed: "FIGVINE_SHOP".into(),
         keyless: Keyless::Refuse,
         on_statement: OnStatement::Error,
+        trace_comments: false,
+        ignore_comments: Vec::new(),
         heartbeat: Duration::from_millis(700),
         values: ValueOptions::default(),
     };

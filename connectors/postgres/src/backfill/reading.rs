@@ -467,6 +467,8 @@ fn nameless() -> Transaction {
         start: "".into(),
         end: None,
         origin: None,
+        traceparent: None,
+        is_ignored: false,
         file: None,
     }
 }

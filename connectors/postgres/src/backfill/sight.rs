@@ -89,6 +89,8 @@ mod tests {
             start: empty(),
             end: None,
             origin: None,
+            traceparent: None,
+            is_ignored: false,
             file: None,
         })
     }

@@ -141,6 +141,8 @@ async fn a_standby_s_chunk_shows_surely_only_what_is_older_than_all_that_runs() 
             start: "".into(),
             end: None,
             origin: None,
+            traceparent: None,
+            is_ignored: false,
             file: None,
         })
     };

@@ -30,6 +30,8 @@ pub(crate) fn config(url: String) -> Config {
         via_partition_root: false,
         keyless: Keyless::WholeRow,
         messages: Vec::new(),
+        trace_message: None,
+        ignore_messages: Vec::new(),
         heartbeat: None,
         lock_timeout: Duration::from_secs(10),
         values: ValueOptions::default(),

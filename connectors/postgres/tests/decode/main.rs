@@ -7,3 +7,4 @@ mod properties;
 mod resume;
 mod show;
 mod snapshots;
+mod traces;

@@ -62,13 +62,15 @@ pub(in crate::map::rules) enum TxField {
     Position,
     CommittedAt,
     Origin,
+    Traceparent,
 }
 
-const TX: [(&str, TxField); 4] = [
+const TX: [(&str, TxField); 5] = [
     ("id", TxField::Id),
     ("position", TxField::Position),
     ("committed_at", TxField::CommittedAt),
     ("origin", TxField::Origin),
+    ("traceparent", TxField::Traceparent),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

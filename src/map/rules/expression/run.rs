@@ -27,6 +27,7 @@ pub(in crate::map::rules) struct Tx<'a> {
     pub(in crate::map::rules) position: &'a str,
     pub(in crate::map::rules) committed_at: &'a str,
     pub(in crate::map::rules) origin: Option<&'a str>,
+    pub(in crate::map::rules) traceparent: Option<&'a str>,
 }
 
 /// Columns by their names, with their slots.
@@ -89,6 +90,7 @@ pub(super) fn run<'a>(node: &'a Node, scope: &Scope<'a>, locals: &mut Vec<Value<
             TxField::Position => Value::Text(Cow::Borrowed(scope.tx.position)),
             TxField::CommittedAt => Value::Text(Cow::Borrowed(scope.tx.committed_at)),
             TxField::Origin => scope.tx.origin.map_or(Value::Null, |origin| Value::Text(Cow::Borrowed(origin))),
+            TxField::Traceparent => scope.tx.traceparent.map_or(Value::Null, |trace| Value::Text(Cow::Borrowed(trace))),
         },
         Node::Local(place) => locals.get(*place).cloned().unwrap_or(Value::Null),
         Node::Member(of, name) => {

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const TX: Tx<'static> = Tx { id: "757", position: "0/1", committed_at: "2026-11-23T09:00:00.000000Z", origin: None };
+const TX: Tx<'static> =
+    Tx { id: "757", position: "0/1", committed_at: "2026-11-23T09:00:00.000000Z", origin: None, traceparent: None };
 
 /// What an expression gives over `after` and `before`, columns as JSON.
 fn run(text: &str, after: &[(&str, &str)], before: &[(&str, &str)]) -> Result<String, String> {
