@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::book::{Job, Task};
 use super::window::ReadId;
 use crate::checkpoint::ReadMark;
+use crate::event::Derived;
 
 /// Rows of a table's first chunk; later ones are as large as the time allows that one may take.
 const FIRST_ROWS: u32 = 1000;
@@ -55,6 +56,8 @@ pub(super) struct Ready {
     pub(super) next: usize,
     /// Rows of the task before its first.
     pub(super) before: u64,
+    /// What rules made of its rows.
+    pub(super) derived: Derived,
 }
 
 /// About how many chunks a table is read in.

@@ -18,8 +18,9 @@ use super::seed::{Seed, Sown, sow};
 use super::window::{ReadId, Window};
 use super::{Desk, shelf};
 use crate::checkpoint::ReadMark;
-use crate::event::{Encoded, Encoder, Events, ReadOutcome, ReadPlace, Rows, Touched};
+use crate::event::{Derived, Encoded, Encoder, Events, ReadOutcome, ReadPlace, Rows, Touched};
 use crate::map::private::{Private, PrivateError};
+use crate::map::rules::Rules;
 use crate::stream::SubjectKeys;
 
 /// Chunks of a table that are there or being read.
@@ -43,6 +44,7 @@ pub struct Runner<C: Connector> {
     connector: Arc<C>,
     desk: Arc<Desk>,
     private: Private<SubjectKeys>,
+    rules: Rules,
     changes: watch::Receiver<u64>,
     /// Why the source is to be spared just now.
     care: watch::Receiver<Option<String>>,
@@ -98,6 +100,7 @@ impl<C: Connector + 'static> Runner<C> {
         connector: Arc<C>,
         desk: Arc<Desk>,
         private: Private<SubjectKeys>,
+        rules: Rules,
         care: watch::Receiver<Option<String>>,
         context: async_nats::jetstream::Context,
     ) -> Self {
@@ -113,6 +116,7 @@ impl<C: Connector + 'static> Runner<C> {
             changes: desk.changes(),
             desk,
             private,
+            rules,
             care,
             window: Window::default(),
             lanes: Vec::new(),
@@ -312,6 +316,12 @@ impl<C: Connector + 'static> Runner<C> {
                 return;
             }
         };
+        let mut derived = Derived::default();
+        if let Err(error) = self.rules.derive_rows(&chunk.batch, &mut derived) {
+            let why = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+            self.window.forget(id);
+            return self.give_up(&task, &format!("{error}{why}"));
+        }
         lane.reader = Some(reader);
         lane.answered();
         let rows = chunk.batch.changes.len();
@@ -321,7 +331,7 @@ impl<C: Connector + 'static> Runner<C> {
         {
             lane.request.after = Cursor::parse(text).or(lane.request.after.take());
         }
-        lane.ready.push_back(Ready { id, next: 0, before: lane.rows_read });
+        lane.ready.push_back(Ready { id, next: 0, before: lane.rows_read, derived });
         lane.rows_read += rows as u64;
         lane.is_read = chunk.is_last;
         let table = Arc::clone(&lane.table);
@@ -488,7 +498,7 @@ impl<C: Connector + 'static> Runner<C> {
             sequence: self.last_sequence.as_deref().unwrap_or(&chunk.high),
             read_at: chunk.read_at,
         };
-        let rows = Rows { batch: &chunk.batch, cursors: &chunk.cursors };
+        let rows = Rows { batch: &chunk.batch, cursors: &chunk.cursors, derived: &ready.derived };
         let mut events = Events::default();
         let is_stale = |row: &_| waiting.is_stale(row);
         let limits = (most, SLICE_BYTES);

@@ -163,7 +163,11 @@ const RULE: &[Key] = &[
     key("version", Kind::Whole { min: 1, max: 9999 }, "The major version of the type.").or("1"),
     key("name", Kind::Text, "The rule's name, which stands in identities of events; by default the type."),
     key("from", Kind::Text, "The table, schema.table (MySQL, MariaDB: database.table).").required(),
-    key("on", Kind::List, "The operations, of insert, update, delete; all where it is left out."),
+    key(
+        "on",
+        Kind::List,
+        "The operations: insert, update, delete, which are all where it is left out; or read, for existing rows of a backfill.",
+    ),
     key("changed", Kind::List, "Columns of which an update must have changed one at least."),
     key("when", Kind::Text, "A condition in CEL over after, before and tx."),
     key("key", Kind::TextOrList, "A list of columns, or an expression in CEL; by default the table's key."),

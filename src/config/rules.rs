@@ -71,9 +71,10 @@ impl Reader<'_> {
                 "insert" => on.push(On::Insert),
                 "update" => on.push(On::Update),
                 "delete" => on.push(On::Delete),
+                "read" => on.push(On::Read),
                 _ => {
-                    let hint = super::did_you_mean(&word, ["insert", "update", "delete"]);
-                    let what = format!("expected insert, update or delete, found '{word}'{hint}");
+                    let hint = super::did_you_mean(&word, ["insert", "update", "delete", "read"]);
+                    let what = format!("expected insert, update, delete or read, found '{word}'{hint}");
                     self.complain(&section.at("on"), &section.path("on"), &what);
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use figvine_change::{Batch, Body, Change, Position};
+use figvine_change::{Batch, Body, Change, Position, Within};
 
 use super::body::RowView;
 use super::debezium;
@@ -13,7 +13,7 @@ use super::frame::{Behind, Event, Frame};
 use super::identity::partition;
 use super::texts::Kind;
 use super::touch::RowId;
-use super::{Events, body::Fault};
+use super::{Derived, DomainEvent, Events, body::Fault};
 
 /// The rows of a chunk.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,8 @@ pub struct Rows<'a> {
     pub batch: &'a Batch,
     /// Each row's cursor: ranges of the batch's data.
     pub cursors: &'a [Range<u32>],
+    /// Events that tell rows instead of their own: one of a row at most.
+    pub derived: &'a Derived,
 }
 
 /// Where rows are passed on.
@@ -112,6 +114,12 @@ impl Encoder {
             is_told: true,
             domain: None,
         };
+        let told = rows.derived.events.binary_search_by_key(&index, |event| event.behind).ok();
+        if let Some(event) = told.and_then(|at| rows.derived.events.get(at)) {
+            entry.counts.add(Kind::Read, false);
+            let event = DomainEvent { about: Within { ordinal: number, part: 0 }, ..event.clone() };
+            return self.domain.append(&self.source, frame, (rows.derived, &event, 1), self.max_payload, out);
+        }
         let shape = self.source.envelope.shape;
         if shape == Shape::Debezium {
             extras.load(&view)?;

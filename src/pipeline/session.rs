@@ -210,7 +210,8 @@ impl<S: Source> Begun<S> {
         behind.spawn(keeper.run(kept, durable));
         behind.spawn(async move { following.0.follow(following.1).await });
 
-        let runner = Runner::new(Arc::clone(connector), Arc::clone(desk), private.clone(), spared, context);
+        let rules = Rules::new(Arc::clone(&pipeline.rules));
+        let runner = Runner::new(Arc::clone(connector), Arc::clone(desk), private.clone(), rules, spared, context);
         let reader = Reader { pipeline, ledger: &ledger, goal: goal.as_ref(), stop };
         let read = reader.run(&mut source, private, &mut encoder, runner, seen, sender).await;
         // From here on nothing is read. The chain ends when all is stored, the keeper when the chain ends.

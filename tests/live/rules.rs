@@ -190,3 +190,38 @@ async fn an_outbox_of_rows_and_of_messages_is_told() {
         |name: &str, body: &str| (format!("events.shop.{name}.06"), name.to_owned(), "7".to_owned(), body.to_owned());
     assert_eq!(told, [event("OrderPlaced", "{\"total\":12.50}"), event("MailSent", "{\"to\": 1}")]);
 }
+
+/// Rows that were there say so, whatever a rule makes of new ones; a bridge that dies among them tells each once.
+#[tokio::test(flavor = "multi_thread")]
+async fn existing_rows_are_snapshots_and_never_pretend_to_be_new() {
+    let world = World::start().await;
+    world.run_sql("create table orders(id int primary key, total numeric(12,2))").await;
+    world.run_sql("insert into orders select n, n + 0.5 from generate_series(1, 4000) n").await;
+    world.configure(
+        "    initial: backfill
+    rules:
+      - { type: order_placed, from: public.orders, data: [id] }
+      - { type: order_snapshot, from: public.orders, on: [read], when: after.id != 7, data: [id, total], also_change_event: false }
+",
+    );
+    let mut random = Random::seeded();
+    for _ in 0..3 {
+        let mut bridge = world.bridge();
+        wait_growth(&world, &mut bridge, random.below(1200)).await;
+        bridge.kill9();
+    }
+    world.drain().await;
+    world.run_sql("insert into orders values (0, 1)").await;
+    world.drain().await;
+    let events = world.events().await;
+    let of = |name: &str| events.iter().filter(|event| event.header("ce-type") == name).collect::<Vec<_>>();
+    let mut snapshots: Vec<_> = of("order_snapshot.v1").iter().map(|event| event.text().to_owned()).collect();
+    snapshots.sort_unstable();
+    let mut expected: Vec<_> =
+        (1..=4000).filter(|id| *id != 7).map(|id| format!("{{\"id\":{id},\"total\":\"{id}.50\"}}")).collect();
+    expected.sort_unstable();
+    assert_eq!(snapshots, expected);
+    assert_eq!(of("shop.public.orders.read").len(), 1, "the one that no rule takes");
+    assert_eq!(of("order_placed.v1").len(), 1, "the one that was placed");
+    assert_eq!(events.len(), 4000 + 2);
+}

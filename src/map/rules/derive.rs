@@ -329,6 +329,54 @@ impl Rules {
         Err(error)
     }
 
+    /// Applies the rules for existing rows to those of a chunk: of each row the first that matches tells it.
+    ///
+    /// # Errors
+    /// At the first row that they cannot be applied to.
+    pub fn derive_rows(&mut self, batch: &Batch, out: &mut Derived) -> Result<(), RuleError> {
+        if !self.settings.rules.iter().any(|rule| rule.is_about(On::Read)) {
+            return Ok(());
+        }
+        self.tx = TxText::default();
+        for (place, change) in batch.changes.iter().enumerate() {
+            self.existing_row(batch, change, place, out).map_err(|fault| self.error(batch, change, fault))?;
+        }
+        Ok(())
+    }
+
+    fn existing_row(&mut self, batch: &Batch, change: &Change, place: usize, out: &mut Derived) -> Result<(), Fault> {
+        let Body::Row(row) = &change.body else { return Ok(()) };
+        let (Some(table), Seen::Row(sides)) = (batch.table(row.table), Sides::of(batch, row, false)) else {
+            return Ok(());
+        };
+        let plan = self.plan(table)?;
+        let settings = Arc::clone(&self.settings);
+        let mut is_loaded = false;
+        for rule_plan in &plan.rules {
+            let Some(rule) = settings.rules.get(rule_plan.rule).filter(|rule| rule.is_about(On::Read)) else {
+                continue;
+            };
+            if !is_loaded {
+                self.read.load(&plan, &sides)?;
+                is_loaded = true;
+            }
+            let applied = Applied {
+                rule: rule_plan.rule,
+                table: &plan,
+                plan: rule_plan,
+                sides: &sides,
+                about: Within { ordinal: 0, part: 0 },
+                behind: place,
+                number: 0,
+                root: None,
+            };
+            if self.apply(rule, &applied, out)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn change(
         &mut self,
         batch: &Batch,
@@ -758,6 +806,7 @@ fn name_of(on: On) -> &'static str {
         On::Insert => "insert",
         On::Update => "update",
         On::Delete => "delete",
+        On::Read => "existing row",
     }
 }
 

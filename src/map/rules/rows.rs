@@ -62,7 +62,8 @@ impl<'a> Sides<'a> {
         match (change.op, change.rekeyed) {
             (Op::Insert, Some(old)) => sides(On::Update, after, Some(row(old)), old_is_key),
             (Op::Delete, Some(_)) => before.map_or(Seen::Nothing, Seen::Rekeyed),
-            (Op::Insert | Op::Read, _) => sides(On::Insert, after, None, false),
+            (Op::Insert, _) => sides(On::Insert, after, None, false),
+            (Op::Read, _) => sides(On::Read, after, None, false),
             (Op::Update, _) => sides(On::Update, after, before, change.before_is_key),
             (Op::Delete, _) => sides(On::Delete, None, before, change.before_is_key),
             (Op::Tombstone, _) => Seen::Nothing,

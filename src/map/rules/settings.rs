@@ -15,6 +15,8 @@ pub enum On {
     Update,
     /// A removed one.
     Delete,
+    /// An existing one, that a backfill reads.
+    Read,
 }
 
 /// A rule as it is written.
@@ -220,6 +222,22 @@ impl Rule {
         if !draft.changed.is_empty() && !draft.on.is_empty() && !draft.on.contains(&On::Update) {
             wrong("changed", None, "only an update changes columns, and 'on' leaves updates out".into());
         }
+        if draft.on.contains(&On::Read) {
+            let is_alone = draft.on == [On::Read];
+            if !is_alone {
+                wrong("on", None, "an existing row is no change: give 'read' a rule of its own".into());
+            }
+            if draft.also_change_event {
+                // The place in the table is told with each message: between two of one row there is none.
+                wrong("also_change_event", None, "an existing row is told by one event: set it to false".into());
+            }
+            if draft.aggregate.is_some() {
+                wrong("aggregate", None, "an existing row is read without its parts".into());
+            }
+            if reads_before {
+                wrong("on", None, "of an existing row there is no row 'before'".into());
+            }
+        }
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
@@ -253,7 +271,7 @@ impl Rule {
     }
 
     pub(super) fn is_about(&self, on: On) -> bool {
-        self.on.is_empty() || self.on.contains(&on)
+        self.on.is_empty() && on != On::Read || self.on.contains(&on)
     }
 }
 

@@ -265,6 +265,41 @@ fn an_outbox_is_told_by_its_own_types() {
 }
 
 #[test]
+fn an_existing_row_is_told_by_rules_that_are_about_such_alone() {
+    let read = |name: &str, when: &str| RuleDraft {
+        on: vec![On::Read],
+        when: Some(when.into()),
+        also_change_event: false,
+        ..draft(name, "public.orders")
+    };
+    let rules = settings(vec![
+        draft("order_placed", "public.orders"),
+        read("large", "after.n > 5"),
+        read("order_snapshot", "after.n > 1"),
+    ]);
+    let mut batch = transaction(
+        "[{insert: public.orders, after: {id: 1, n: 9}}, {insert: public.orders, after: {id: 2, n: 1}}, {insert: public.orders, after: {id: 3, n: 2}}]",
+    );
+    for change in &mut batch.changes {
+        let figvine_change::Body::Row(row) = &mut change.body else { panic!("a row") };
+        row.op = figvine_change::Op::Read;
+    }
+    let mut out = Derived::default();
+    Rules::new(rules).derive_rows(&batch, &mut out).expect("no error");
+    let told: Vec<_> = out.events.iter().map(|event| (event.behind, &*event.event_type)).collect();
+    assert_eq!(told, [(0, "large.v1"), (2, "order_snapshot.v1")]);
+
+    for draft in [
+        RuleDraft { on: vec![On::Read, On::Insert], ..read("t", "true") },
+        RuleDraft { also_change_event: true, ..read("t", "true") },
+        RuleDraft { aggregate: lines(OnLarge::Park, 1), ..read("t", "true") },
+        read("t", "before.n > 1"),
+    ] {
+        assert_eq!(Rule::new(&draft).expect_err("a mistake").len(), 1);
+    }
+}
+
+#[test]
 fn whoever_asks_is_told_why() {
     let rule = RuleDraft {
         on: vec![On::Update],
