@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{DATABASE, Event, LONG, SOON, World, events, wait_growth, wait_messages};
-use super::journal::{Random, contended, contended_rows, rebuilt};
+use super::journal::{Random, contended, contended_rows, contended_time, rebuilt};
 
 const INITIAL: &str = "    initial: backfill\n    backfill: { chunk_time: 1ms }\n";
 
@@ -39,7 +39,7 @@ pub(crate) async fn wait_ready(world: &World) {
 
 /// Waits until a backfill, or the only one, is in a state.
 pub(crate) async fn wait_state(world: &World, id: Option<&str>, state: &str) -> Value {
-    let waited = wait_for("the backfill's state", LONG, async || {
+    let waited = wait_for("the backfill's state", contended_time(), async || {
         let listed = ask(world, &["list"]).await;
         let all = listed["backfills"].as_array().expect("a list").clone();
         all.into_iter().find(|one| id.is_none_or(|id| one["id"] == id) && one["state"] == state)

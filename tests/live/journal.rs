@@ -2,14 +2,14 @@
 //! The stream must tell the same.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use figvine_sandbox::{Postgres, PostgresOptions};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{DATABASE, Event, World};
+use super::harness::{DATABASE, Event, LONG, World};
 
 /// Two tables in turn captured, and a journal beside them that is not.
 const TABLES: &str = "
@@ -325,6 +325,11 @@ fn the_check_sees_what_is_wrong() {
 /// Rows of a table that is backfilled under writers: 20,000, or as many as FIGVINE_LIVE_ROWS says.
 pub(crate) fn contended_rows() -> u64 {
     std::env::var("FIGVINE_LIVE_ROWS").map_or(20_000, |rows| rows.parse().expect("FIGVINE_LIVE_ROWS: a number"))
+}
+
+/// How long a backfill of those may take beside writers that take all they can get.
+pub(crate) fn contended_time() -> Duration {
+    LONG + Duration::from_millis(contended_rows())
 }
 
 /// What the stream tells of a table with the columns `id` and `version`, rebuilt. Each key's versions rise by one with each change, and a read says what stood.

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::world::{Kind, World};
-use crate::journal::{Random, contended_rows, rebuilt};
+use crate::journal::{Random, contended_rows, contended_time, rebuilt};
 
 /// How long the backfill may take.
 const LONG: Duration = Duration::from_secs(180);
@@ -90,7 +90,7 @@ fn transaction(random: &mut Random) -> String {
 }
 
 async fn wait_done(world: &World) {
-    let waited = wait_for("the backfill's end", LONG, async || {
+    let waited = wait_for("the backfill's end", contended_time(), async || {
         let listed = world.finish(&["--output", "json", "backfill", "list"]).await;
         let listed: Value = serde_json::from_str(&listed.stdout).ok()?;
         (listed["backfills"][0]["state"] == "done").then_some(())
