@@ -29,9 +29,10 @@ mod end_to_end {
     pub(crate) mod latency;
     pub(crate) mod made;
     pub(crate) mod mysql;
+    pub(crate) mod rules;
 }
 
-use end_to_end::{backfill, latency, made, mysql};
+use end_to_end::{backfill, latency, made, mysql, rules};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -148,6 +149,7 @@ fn main() -> Outcome<()> {
         }
     }
     let others = mysql::WORKLOADS.iter().map(|w| w.name).chain(backfill::WORKLOADS.iter().map(|w| w.name));
+    let others = others.chain([rules::NAME]);
     let names = WORKLOADS.iter().map(|w| w.name).chain(others).chain(latency::WORKLOADS.iter().map(|w| w.name));
     let names: Vec<_> = names.collect();
     if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
@@ -171,6 +173,12 @@ fn main() -> Outcome<()> {
         for workload in backfill::WORKLOADS.iter().filter(|w| is_wanted(w.name)) {
             say(&format!("{}: {}", workload.name, workload.what));
             for figures in Box::pin(backfill::read(workload)).await? {
+                results.push(serde_json::to_value(figures)?);
+            }
+        }
+        if is_wanted(rules::NAME) {
+            say(&format!("{}: {}", rules::NAME, rules::WHAT));
+            for figures in Box::pin(rules::drain()).await? {
                 results.push(serde_json::to_value(figures)?);
             }
         }
