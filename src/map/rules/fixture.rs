@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use figvine_change::{
-    Batch, Body, Cell, Change, Column, Op, Row, RowChange, Table, Transaction, ValueCodec, ValueError,
+    Batch, Body, Cell, Change, Column, JsonType, Op, Row, RowChange, Table, Transaction, ValueCodec, ValueError,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -76,14 +76,21 @@ pub struct EventFixture {
     pub data: Option<Value>,
 }
 
-/// Values that are JSON already.
+/// Values that are JSON already, of a type that may be given.
 #[derive(Debug)]
-struct Json;
+struct Json {
+    is_decimal: bool,
+}
 
 impl ValueCodec for Json {
     fn write_json(&self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
         out.extend_from_slice(raw);
         Ok(())
+    }
+
+    fn json_type(&self) -> JsonType {
+        // A text is no document: it is what it is.
+        if self.is_decimal { JsonType::Decimal { as_string: true } } else { JsonType::Text }
     }
 }
 
@@ -121,7 +128,7 @@ impl Fixture {
                         table.columns.push(Column {
                             name: column.as_str().into(),
                             type_name: type_name.into(),
-                            codec: Arc::new(Json),
+                            codec: Arc::new(Json { is_decimal: matches!(type_name, "numeric" | "decimal") }),
                         });
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use figvine_change::{Column, Table};
+use figvine_change::{Column, JsonType, Table};
 
 use super::expression::{Reading, Side};
 use super::nearest;
@@ -65,16 +65,13 @@ pub struct PlanError {
 
 /// How a column's JSON is to be read.
 pub(super) fn reading(column: &Column) -> Reading {
-    let name = column.type_name.to_ascii_lowercase();
-    let is = |names: &[&str]| names.iter().any(|known| name.starts_with(known)) && !name.ends_with("[]");
-    if is(&["numeric", "decimal", "money"]) {
-        Reading::Decimal
-    } else if is(&["real", "double", "float"]) {
-        Reading::Float
-    } else if is(&["json"]) {
-        Reading::Document
-    } else {
-        Reading::Plain
+    match column.codec.json_type() {
+        JsonType::Decimal { .. } => Reading::Decimal,
+        JsonType::Float => Reading::Float,
+        JsonType::Any | JsonType::Array(_) | JsonType::List(_) | JsonType::Object(_) | JsonType::Map(_) => {
+            Reading::Document
+        }
+        _ => Reading::Plain,
     }
 }
 

@@ -47,7 +47,12 @@ impl<'a> Value<'a> {
             (Reading::Document, _) => Ok(Self::Json(text)),
             (Reading::Decimal, _) => {
                 let digits = text.trim_matches('"');
-                Decimal::parse(digits).map(Self::Decimal).ok_or(EvalError::Unreadable("a decimal"))
+                match Decimal::parse(digits) {
+                    Some(decimal) => Ok(Self::Decimal(decimal)),
+                    // Of these there is no exact order: they are texts.
+                    None if matches!(digits, "NaN" | "Infinity" | "-Infinity") => Ok(Self::Text(Cow::Borrowed(digits))),
+                    None => Err(EvalError::Unreadable("a decimal of 38 digits or less")),
+                }
             }
             (Reading::Float, _) => {
                 let digits = text.trim_matches('"');
