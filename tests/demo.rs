@@ -46,7 +46,10 @@ fn the_demo_shows_events_proves_them_and_leaves_nothing_behind() {
     let temp = tempfile::tempdir().expect("a folder");
     let output = figvine(temp.path()).args(["demo", "--seconds", "5", "--rate", "20"]).output().expect("runs");
     let shown = ended_well(&output);
-    for part in ["+ insert  orders", "~ update  orders", "status: placed → paid", "╶ tx ", "lag", "p99"] {
+    let parts = ["+ insert  orders", "~ update  orders", "status: placed → paid", "╶ tx ", "lag", "p99"];
+    let made =
+        ["» order_placed.v1", "lines=[1 ", "» payment_received.v1", "» customer_registered.v1", "with its lines"];
+    for part in parts.into_iter().chain(made) {
         assert!(shown.contains(part), "no `{part}` in:\n{shown}");
     }
     assert!(shown.contains("each change is there, once"), "{shown}");
@@ -61,8 +64,8 @@ fn the_demo_shows_the_same_on_mysql_and_mariadb() {
         let temp = tempfile::tempdir().expect("a folder");
         let args = ["demo", engine, "--seconds", "3", "--rate", "20"];
         let shown = ended_well(&figvine(temp.path()).args(args).output().expect("runs"));
-        for part in ["+ insert  shop.orders", "~ update  shop.orders", "status: placed → paid", "╶ tx ", "p99", reader]
-        {
+        let parts = ["+ insert  shop.orders", "~ update  shop.orders", "status: placed → paid", "╶ tx ", "p99", reader];
+        for part in parts.into_iter().chain(["» order_placed.v1", "with its lines"]) {
             assert!(shown.contains(part), "no `{part}` in:\n{shown}");
         }
         assert!(shown.contains("tail --table shop.orders"), "{shown}");

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::render::{BOLD, CYAN, Change, DIM, GREEN, RED, Screen, YELLOW};
+use super::render::{BLUE, BOLD, CYAN, Change, DIM, Domain, GREEN, RED, Screen, YELLOW};
 use super::run::stop_on_signals;
 use super::tail::{self, Since};
 use super::{CliError, Output};
@@ -32,6 +32,11 @@ use crate::telemetry::{Phase, Telemetry};
 use crate::wiring::{self, Failed, Wanted};
 use database::{Database, Engine};
 use witness::{Counted, Witness};
+
+/// What the shop's changes mean.
+const SHOP_RULES: &str = include_str!("../../config/rules/shop.yaml");
+/// The type whose events are as many as the orders.
+const PLACED: &str = "order_placed.v1";
 
 /// What the shop did before the bridge began.
 const PAST_ACTIONS: u32 = 60;
@@ -117,16 +122,20 @@ impl Stage {
         let any_port = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = http::listen(any_port).await?;
         let address = listener.local_addr().map_err(|error| io_failed("tell its own address", error))?;
+        let rules = self.nats.dir().join("rules.yaml");
+        let schema = self.database.schema();
+        let text = SHOP_RULES.replace("from: public.", &format!("from: {schema}."));
+        std::fs::write(&rules, text).map_err(|error| io_failed("write its rules", error))?;
         let file = self.nats.dir().join("figvine.yaml");
         let text = format!(
             "# Made by `figvine demo`; gone when it ends.\n\
              nats:\n  url: {}\n\
-             sources:\n  shop:\n    {}:\n      url: {}\n    tables: [\"{}.*\"]\n\
+             sources:\n  shop:\n    {}:\n      url: {}\n    tables: [\"{schema}.*\"]\n    rule_files: [\"{}\"]\n\
              http:\n  listen: {address}\n",
             self.nats.url(),
             self.database.key(),
             self.database.url(),
-            self.database.schema(),
+            rules.display(),
         );
         std::fs::write(&file, &text).map_err(|error| io_failed("write its configuration", error))?;
         let config = config::parse(&file.display().to_string(), &text, &BTreeMap::new())?;
@@ -212,21 +221,23 @@ impl Stage {
         row("shop", "orders, payments, customers; it knows nothing of the others");
         row(database.name(), &database.url());
         row("bridge", database.way());
-        row("NATS", &format!("{}, stream {stream}, subjects cdc.shop.>", self.nats.url()));
+        row("NATS", &format!("{}, stream {stream}, subjects cdc.shop.> and events.shop.>", self.nats.url()));
         let rule = screen.paint(DIM, &"─".repeat(screen.width().min(100)));
         let commands = [
+            format!("{program} -c {file} tail --type 'order_*'"),
             format!("{program} -c {file} tail --table {}", database.table("orders")),
             database.command("update customers set name = 'You' where id = 1"),
             format!("curl http://{address}/status"),
         ];
         format!(
-            "{}\n\n{text}\n{}\n{}\n\n  {} insert   {} update, old → new   {} delete   {} a transaction\n{rule}",
+            "{}\n\n{text}\n{}\n{}\n\n  {} insert   {} update, old → new   {} delete   {} what rules make of them   {} a transaction\n{rule}",
             screen.paint(BOLD, &title),
             screen.paint(BOLD, "Meanwhile, in another terminal:"),
             commands.map(|command| format!("  {command}")).join("\n"),
             screen.paint(GREEN, "+"),
             screen.paint(YELLOW, "~"),
             screen.paint(RED, "-"),
+            screen.paint(BLUE, "»"),
             screen.paint(DIM, "╶ tx"),
         )
     }
@@ -254,7 +265,7 @@ async fn drain(
             message = messages.next() => show.message(message)?,
             _ = clock.tick() => {
                 match witness.count().await? {
-                    Some(counted) if counted == show.tally.counted() || Instant::now() > deadline => return Ok(counted),
+                    Some(counted) if show.tally.is_all_of(&counted) || Instant::now() > deadline => return Ok(counted),
                     None if Instant::now() > deadline => return Err(CliError::new(
                         1, "FV-4010", format!("{} cannot read the log", witness.name()))),
                     _ => {}
@@ -274,9 +285,36 @@ struct Tally {
     events: u64,
     /// Microseconds from commit to storage.
     lags_us: Vec<i64>,
+    /// Orders that were told as a whole, and the lines in them.
+    placed: HashSet<String>,
+    placed_lines: u64,
 }
 
 impl Tally {
+    fn add_domain(&mut self, event: &Domain<'_>) {
+        self.events += 1;
+        self.ids.insert(event.id.clone());
+        *self.types.entry(event.event_type.clone()).or_default() += 1;
+        if event.event_type == PLACED {
+            self.placed.insert(event.key.clone());
+            let body: serde_json::Value = serde_json::from_str(event.body).unwrap_or_default();
+            self.placed_lines += body["lines"].as_array().map_or(0, |lines| lines.len() as u64);
+        }
+    }
+
+    /// Whether each change is there, and each order with all its lines, once.
+    fn is_all_of(&self, counted: &Counted) -> bool {
+        let inserts = |table: &str| -> u64 {
+            let found = counted.changes.iter().filter(|(name, _)| name.ends_with(&format!(".{table}")));
+            found.map(|(_, [inserts, ..])| inserts).sum()
+        };
+        let placed = self.types.get(PLACED).copied().unwrap_or_default();
+        self.counted() == *counted
+            && placed == inserts("orders")
+            && self.placed.len() as u64 == placed
+            && self.placed_lines == inserts("order_lines")
+    }
+
     fn add(&mut self, change: &Change<'_>, stored_at_us: Option<i64>) {
         self.events += 1;
         self.ids.insert(change.id.clone());
@@ -331,6 +369,8 @@ impl Show {
         };
         if let Some(change) = Change::of(message.headers.as_ref(), &message.payload) {
             self.tally.add(&change, tail::stored_at_us(&message));
+        } else if let Some(event) = Domain::of(message.headers.as_ref(), &message.payload) {
+            self.tally.add_domain(&event);
         }
         match self.output {
             Output::Json => tail::print_json(&message),
@@ -355,7 +395,7 @@ struct Summary {
 impl Summary {
     /// Whether each change stands in the stream, and once.
     fn is_proven(&self) -> bool {
-        self.tally.counted() == self.counted && self.tally.ids.len() as u64 == self.tally.events
+        self.tally.is_all_of(&self.counted) && self.tally.ids.len() as u64 == self.tally.events
     }
 
     fn verdict(&self) -> Result<(), CliError> {
@@ -399,7 +439,7 @@ impl Summary {
         row("lag", &format!("{lag}{rounding}"));
         let proof = if self.is_proven() {
             let told = format!("{} row changes in {} transactions", counted.rows(), counted.transactions);
-            let word = screen.paint(GREEN, "each change is there, once");
+            let word = screen.paint(GREEN, "each change is there, once, and each order with its lines");
             format!("{word}: {told_by} counts {told}, too")
         } else {
             screen.paint(RED, "the stream and the database differ")

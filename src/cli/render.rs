@@ -16,7 +16,7 @@ use async_nats::HeaderMap;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-pub(super) use change::Change;
+pub(super) use change::{Change, Domain};
 use change::{elements, member, members, string};
 
 /// Columns of a terminal that does not tell how many it has.
@@ -41,7 +41,7 @@ pub(super) const DIM: Style = Style("2");
 pub(super) const RED: Style = Style("31");
 pub(super) const GREEN: Style = Style("32");
 pub(super) const YELLOW: Style = Style("33");
-const BLUE: Style = Style("34");
+pub(super) const BLUE: Style = Style("34");
 const MAGENTA: Style = Style("35");
 pub(super) const CYAN: Style = Style("36");
 
@@ -88,6 +88,10 @@ impl Screen {
     /// An event as lines, without the last line feed: a mark first where another transaction or day begins.
     pub(super) fn event(&mut self, subject: &str, headers: Option<&HeaderMap>, payload: &[u8]) -> String {
         let Some(change) = Change::of(headers, payload) else {
+            if let Some(event) = Domain::of(headers, payload) {
+                let line = self.domain(&event);
+                return self.finish(line);
+            }
             let mut line = Line::default();
             line.push(DIM, subject).push(PLAIN, "  ").push(PLAIN, &String::from_utf8_lossy(payload));
             return self.finish(line);
@@ -111,6 +115,27 @@ impl Screen {
         let line = self.line(&change, &time);
         lines.push_str(&self.finish(line));
         lines
+    }
+
+    /// What a rule made: behind the changes of its transaction, so that the mark of that stands already.
+    fn domain(&mut self, event: &Domain<'_>) -> Line {
+        let time = event.time.parse::<Timestamp>().ok().map(|time| time.to_zoned(self.zone.clone()));
+        let time = time.map_or_else(|| " ".repeat(12), |time| time.strftime("%H:%M:%S.%3f").to_string());
+        let mut line = Line::default();
+        line.push(DIM, &time).push(PLAIN, "  ").push(BLUE, "» ");
+        // As wide as operation and table together.
+        let name = shortened(&event.event_type, TABLE_MAX);
+        line.push(BLUE, &padded(&name, self.table_width + 8)).push(PLAIN, "  ");
+        line.push(BOLD, &padded(&shortened(&event.key, KEY_CUT), self.key_width)).push(PLAIN, "  ");
+        match members(event.body) {
+            Some(members) => {
+                for (name, value) in members {
+                    line.push(DIM, &name).push(DIM, "=").push(PLAIN, &shown_whole(value)).push(PLAIN, "  ");
+                }
+            }
+            None => line.push(PLAIN, event.body).end(),
+        }
+        line
     }
 
     fn line(&mut self, change: &Change<'_>, time: &str) -> Line {
@@ -248,6 +273,20 @@ fn shown(json: &str) -> String {
         Some(text) if text.is_empty() => "\"\"".to_owned(),
         Some(text) => shortened(&text, VALUE_MAX),
         None => shortened(json, VALUE_MAX),
+    }
+}
+
+/// A value of a domain event: what it holds of lists is what it is about.
+fn shown_whole(json: &str) -> String {
+    match elements(json) {
+        None => shown(json),
+        Some(items) => {
+            let items = items.into_iter().map(|item| match members(item) {
+                None => shown(item),
+                Some(members) => members.iter().map(|(_, value)| shown(value)).collect::<Vec<_>>().join(" "),
+            });
+            format!("[{}]", items.collect::<Vec<_>>().join(", "))
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use futures_util::stream::select_all;
 use globset::{GlobBuilder, GlobMatcher};
 use serde::de::IgnoredAny;
 
-use super::render::{Change, Screen};
+use super::render::{Change, Domain, Screen};
 use super::run::stop_on_signals;
 use super::{CliError, Output};
 use crate::config::{Config, Source};
@@ -162,7 +162,12 @@ impl Args {
         if self.table.is_none() && self.event_type.is_none() && self.key.is_none() {
             return true;
         }
-        let Some(change) = Change::of(message.headers.as_ref(), &message.payload) else { return false };
+        let Some(change) = Change::of(message.headers.as_ref(), &message.payload) else {
+            let Some(event) = Domain::of(message.headers.as_ref(), &message.payload) else { return false };
+            return self.table.is_none()
+                && self.event_type.as_ref().is_none_or(|glob| glob.0.is_match(&event.event_type))
+                && self.key.as_ref().is_none_or(|key| *key == event.key);
+        };
         self.table.as_ref().is_none_or(|table| table.glob.0.is_match(&change.table))
             && self.event_type.as_ref().is_none_or(|glob| glob.0.is_match(&change.event_type))
             && self.key.as_ref().is_none_or(|key| *key == change.key)

@@ -41,6 +41,46 @@ pub(crate) struct Change<'a> {
     rest: Vec<Member<'a>>,
 }
 
+/// An event that a rule made, or an outbox.
+#[derive(Debug)]
+pub(crate) struct Domain<'a> {
+    /// `ce-type`
+    pub(crate) event_type: String,
+    /// `ce-id`
+    pub(crate) id: String,
+    /// `ce-subject`
+    pub(crate) key: String,
+    /// `ce-time`
+    pub(crate) time: String,
+    /// The data, JSON.
+    pub(crate) body: &'a str,
+}
+
+impl<'a> Domain<'a> {
+    /// Reads an event of either mode of CloudEvents that is none of a change; `None` for anything else.
+    pub(crate) fn of(headers: Option<&HeaderMap>, payload: &'a [u8]) -> Option<Self> {
+        let payload = std::str::from_utf8(payload).ok()?;
+        serde_json::from_str::<IgnoredAny>(payload).ok()?;
+        let header = |name: &str| {
+            let value = headers.and_then(|headers| headers.get(format!("ce-{name}"))).map(|value| value.as_str());
+            value.map(|value| percent_decode_str(value).decode_utf8_lossy().into_owned())
+        };
+        let whole = members(payload).unwrap_or_default();
+        let is_structured = member(&whole, "specversion").is_some();
+        let attribute = |name: &str| match is_structured {
+            true => member(&whole, name).and_then(string).map(Cow::into_owned),
+            false => header(name),
+        };
+        Some(Self {
+            event_type: attribute("type")?,
+            id: attribute("id")?,
+            key: attribute("subject").unwrap_or_default(),
+            time: attribute("time").unwrap_or_default(),
+            body: if is_structured { member(&whole, "data")? } else { payload },
+        })
+    }
+}
+
 /// A name, and a value as it stands.
 pub(crate) type Member<'a> = (Cow<'a, str>, &'a str);
 
