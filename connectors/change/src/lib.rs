@@ -19,6 +19,7 @@ pub mod debezium;
 pub mod error;
 pub mod finding;
 pub mod json;
+pub mod json_type;
 pub mod position;
 pub mod source;
 pub mod table;
@@ -28,6 +29,7 @@ pub use backfill::{Chunk, ChunkReader, ChunkRequest, Cursor, Load, NoRows, ReadO
 pub use change::{Batch, Body, Change, FilePlace, Op, Row, RowChange, TOMBSTONE, Transaction};
 pub use error::{Consequence, SourceError, SourceErrorKind};
 pub use finding::{Finding, Severity};
+pub use json_type::JsonType;
 pub use position::{Position, Within};
 pub use source::{Connector, Durable, Engine, Retention, Source, Untold};
 pub use table::{Column, NamedColumn, Table};

@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
+use crate::JsonType;
+
 /// One cell of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cell {
@@ -29,6 +31,11 @@ pub trait ValueCodec: Debug + Send + Sync {
     /// Appends, as JSON, what a format that must show all columns has in the place of a value that the log did not carry.
     fn write_unavailable(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"null");
+    }
+
+    /// What the JSON is that [`ValueCodec::write_json`] writes. It may promise less than holds, never more.
+    fn json_type(&self) -> JsonType {
+        JsonType::Any
     }
 }
 

@@ -13,6 +13,7 @@
 //!   json         MySQL's binary JSON                   json_text MariaDB's JSON
 //!   json_diff    partial updates of JSON               network   UUID, INET4, INET6
 //!   compressed   MariaDB's COMPRESSED columns          debezium  the same in Debezium's encodings
+//!   form         what the JSON of each is
 //! ```
 
 #![deny(clippy::indexing_slicing)]
@@ -22,6 +23,7 @@ pub mod charset;
 mod compressed;
 mod debezium;
 mod decimal;
+mod form;
 mod json;
 pub mod json_diff;
 mod json_text;
@@ -36,7 +38,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use figvine_change::debezium::Encoding;
-use figvine_change::{ValueCodec, ValueError};
+use figvine_change::{JsonType, ValueCodec, ValueError};
 
 pub use charset::{Charset, Charsets};
 pub use json::TEXT as JSON_TEXT;
@@ -141,54 +143,58 @@ pub fn codec(
     if let Some(encoding) = &options.debezium {
         return debezium::codec(name, column, charsets, encoding);
     }
+    let form = form::json_type(column, declared, charsets, options);
+    let make = Maker { form };
     let declared_type = declared.map(|declared| declared.column_type.as_str()).unwrap_or_default();
     let zero = options.zero_date;
     let [low, _] = column.metadata.to_le_bytes();
     match column.type_code {
-        kind::TINY if options.tinyint1_as_boolean && is_tinyint1(declared_type) => make(name, number::write_boolean),
-        kind::LONGLONG if options.bigint_as_string && column.unsigned => {
-            make(name, number::write_bigint_unsigned_string)
+        kind::TINY if options.tinyint1_as_boolean && is_tinyint1(declared_type) => {
+            make.codec(name, number::write_boolean)
         }
-        kind::LONGLONG if options.bigint_as_string => make(name, number::write_bigint_string),
-        kind::TINY | kind::SHORT | kind::INT24 | kind::LONG | kind::LONGLONG => make(name, whole(column)),
-        kind::YEAR => make(name, number::write_year),
-        kind::FLOAT => make(name, number::write_float),
-        kind::DOUBLE => make(name, number::write_double),
+        kind::LONGLONG if options.bigint_as_string && column.unsigned => {
+            make.codec(name, number::write_bigint_unsigned_string)
+        }
+        kind::LONGLONG if options.bigint_as_string => make.codec(name, number::write_bigint_string),
+        kind::TINY | kind::SHORT | kind::INT24 | kind::LONG | kind::LONGLONG => make.codec(name, whole(column)),
+        kind::YEAR => make.codec(name, number::write_year),
+        kind::FLOAT => make.codec(name, number::write_float),
+        kind::DOUBLE => make.codec(name, number::write_double),
         kind::NEWDECIMAL => {
             let shape = decimal_shape(column);
             if options.decimal_as_number {
-                return make(name, move |raw, out| decimal::push_decimal(raw, shape, out));
+                return make.codec(name, move |raw, out| decimal::push_decimal(raw, shape, out));
             }
-            make(name, move |raw, out| {
+            make.codec(name, move |raw, out| {
                 out.push(b'"');
                 decimal::push_decimal(raw, shape, out)?;
                 out.push(b'"');
                 Ok(())
             })
         }
-        kind::DATE | kind::NEWDATE => make(name, move |raw, out| time::write_date(raw, zero, out)),
-        kind::TIME => make(name, time::write_time_old),
-        kind::TIME2 => make(name, move |raw, out| time::write_time(raw, low, out)),
-        kind::DATETIME => make(name, move |raw, out| time::write_datetime_old(raw, zero, out)),
-        kind::DATETIME2 => make(name, move |raw, out| time::write_datetime(raw, low, zero, out)),
-        kind::TIMESTAMP => make(name, move |raw, out| time::write_timestamp_old(raw, zero, out)),
-        kind::TIMESTAMP2 => make(name, move |raw, out| time::write_timestamp(raw, low, zero, out)),
+        kind::DATE | kind::NEWDATE => make.codec(name, move |raw, out| time::write_date(raw, zero, out)),
+        kind::TIME => make.codec(name, time::write_time_old),
+        kind::TIME2 => make.codec(name, move |raw, out| time::write_time(raw, low, out)),
+        kind::DATETIME => make.codec(name, move |raw, out| time::write_datetime_old(raw, zero, out)),
+        kind::DATETIME2 => make.codec(name, move |raw, out| time::write_datetime(raw, low, zero, out)),
+        kind::TIMESTAMP => make.codec(name, move |raw, out| time::write_timestamp_old(raw, zero, out)),
+        kind::TIMESTAMP2 => make.codec(name, move |raw, out| time::write_timestamp(raw, low, zero, out)),
         kind::BIT => match bit_count(column) {
-            1 => make(name, bits::write_bit),
-            count => make(name, move |raw, out| bits::write_bits(raw, count, out)),
+            1 => make.codec(name, bits::write_bit),
+            count => make.codec(name, move |raw, out| bits::write_bits(raw, count, out)),
         },
         kind::ENUM => {
             let labels = labels(column, charsets);
-            make(name, move |raw, out| bits::write_enum(raw, &labels, out))
+            make.codec(name, move |raw, out| bits::write_enum(raw, &labels, out))
         }
         kind::SET => {
             let labels = labels(column, charsets);
-            make(name, move |raw, out| bits::write_set(raw, &labels, out))
+            make.codec(name, move |raw, out| bits::write_set(raw, &labels, out))
         }
-        kind::JSON => make(name, json::write_json),
-        kind::GEOMETRY => make(name, text::write_geometry),
-        kind::VECTOR => make(name, number::write_vector),
-        kind::STRING => string_codec(name, column, declared, charsets),
+        kind::JSON => make.codec(name, json::write_json),
+        kind::GEOMETRY => make.codec(name, text::write_geometry),
+        kind::VECTOR => make.codec(name, number::write_vector),
+        kind::STRING => string_codec(make, name, column, declared, charsets),
         kind::VARCHAR
         | kind::VAR_STRING
         | kind::TINY_BLOB
@@ -199,7 +205,7 @@ pub fn codec(
         | kind::BLOB_COMPRESSED => {
             let is_text = declared.is_some_and(|declared| declared.is_json);
             let write = match charset_of(column, declared, charsets) {
-                None => return make(name, |_, _| Err("its character set is not known")),
+                None => return make.codec(name, |_, _| Err("its character set is not known")),
                 Some(charset) if is_text && !charset.is_binary() => Content::Json(charset),
                 Some(charset) if !charset.is_binary() => Content::Text(charset),
                 Some(_) if declared_type.starts_with("vector(") => Content::Vector,
@@ -211,11 +217,11 @@ pub fn codec(
                 kind::BLOB_COMPRESSED => {
                     1_usize.checked_shl(8 * u32::from(low.min(4))).map_or(usize::MAX, |end| end - 1)
                 }
-                _ => return make(name, move |raw, out| write.write(raw, out)),
+                _ => return make.codec(name, move |raw, out| write.write(raw, out)),
             };
-            make(name, move |raw, out| compressed::expand(raw, max, |raw| write.write(raw, out)))
+            make.codec(name, move |raw, out| compressed::expand(raw, max, |raw| write.write(raw, out)))
         }
-        _ => make(name, |_, _| Err("is of a type that is not known here")),
+        _ => make.codec(name, |_, _| Err("is of a type that is not known here")),
     }
 }
 
@@ -257,6 +263,7 @@ impl Content {
 
 /// CHAR, BINARY, and the types that MariaDB keeps in the form of BINARY.
 fn string_codec(
+    make: Maker,
     name: Box<str>,
     column: &ColumnMap,
     declared: Option<&Declared>,
@@ -264,20 +271,20 @@ fn string_codec(
 ) -> Arc<dyn ValueCodec> {
     let declared_type = declared.map(|declared| declared.column_type.as_str()).unwrap_or_default();
     match charset_of(column, declared, charsets) {
-        None => make(name, |_, _| Err("its character set is not known")),
+        None => make.codec(name, |_, _| Err("its character set is not known")),
         Some(charset) if charset.is_binary() => match declared_type {
-            "uuid" => make(name, network::write_uuid),
-            "inet4" => make(name, network::write_inet4),
-            "inet6" => make(name, network::write_inet6),
+            "uuid" => make.codec(name, network::write_uuid),
+            "inet4" => make.codec(name, network::write_inet4),
+            "inet6" => make.codec(name, network::write_inet6),
             _ => {
                 let len = usize::from(string_length(column));
-                make(name, move |raw, out| text::write_binary(raw, len, out))
+                make.codec(name, move |raw, out| text::write_binary(raw, len, out))
             }
         },
         Some(charset) if declared.is_some_and(|declared| declared.is_json) => {
-            make(name, move |raw, out| charset.with_utf8(raw, |utf8| json_text::write_json_text(utf8, out)))
+            make.codec(name, move |raw, out| charset.with_utf8(raw, |utf8| json_text::write_json_text(utf8, out)))
         }
-        Some(charset) => make(name, move |raw, out| text::write_char(raw, &charset, out)),
+        Some(charset) => make.codec(name, move |raw, out| text::write_char(raw, &charset, out)),
     }
 }
 
@@ -409,12 +416,27 @@ fn make<F>(name: Box<str>, write: F) -> Arc<dyn ValueCodec>
 where
     F: Fn(&[u8], &mut Vec<u8>) -> Outcome + Send + Sync + 'static,
 {
-    Arc::new(Codec { name, write })
+    Maker { form: JsonType::Any }.codec(name, write)
 }
 
-/// A type's name and its writer.
+/// Makes the codec of a column whose values become this.
+struct Maker {
+    form: JsonType,
+}
+
+impl Maker {
+    fn codec<F>(self, name: Box<str>, write: F) -> Arc<dyn ValueCodec>
+    where
+        F: Fn(&[u8], &mut Vec<u8>) -> Outcome + Send + Sync + 'static,
+    {
+        Arc::new(Codec { name, form: self.form, write })
+    }
+}
+
+/// A type's name, what its values become, and its writer.
 struct Codec<F> {
     name: Box<str>,
+    form: JsonType,
     write: F,
 }
 
@@ -430,6 +452,10 @@ where
 {
     fn write_json(&self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
         (self.write)(raw, out).map_err(|reason| error(&self.name, reason))
+    }
+
+    fn json_type(&self) -> JsonType {
+        self.form.clone()
     }
 }
 

@@ -40,7 +40,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use figvine_change::debezium::Encoding;
-use figvine_change::{ValueCodec, ValueError};
+use figvine_change::{JsonType, ValueCodec, ValueError};
 
 use crate::config::ValueOptions;
 
@@ -117,17 +117,12 @@ impl Types {
     pub fn new(options: &ValueOptions) -> Self {
         let mut codecs = HashMap::new();
         for (oid, array_oid, name, write) in builtin::types(options) {
-            let codec = Scalar::shared(name, write);
+            let codec = Scalar::of_type(name, write, builtin::json_type(oid, options));
             let array = array::Array::shared(format!("{name}[]"), builtin::delimiter(oid), Arc::clone(&codec));
             codecs.insert(oid, Built { codec, height: 0 });
             codecs.insert(array_oid, Built { codec: array, height: 1 });
         }
-        Self {
-            rows: HashMap::new(),
-            codecs,
-            unknown: Scalar::shared("unknown", text::write_text),
-            debezium: options.debezium.clone(),
-        }
+        Self { rows: HashMap::new(), codecs, unknown: Scalar::text("unknown"), debezium: options.debezium.clone() }
     }
 
     /// Whether the type is built in or was added.
@@ -251,7 +246,7 @@ impl Types {
         // Only a catalogue read in the middle of a change could name a circle.
         for oid in waiting {
             if let Some(row) = self.rows.get(&oid) {
-                let codec = Scalar::shared(row.qualified_name(), text::write_text);
+                let codec = Scalar::text(row.qualified_name());
                 self.codecs.insert(oid, Built { codec, height: 0 });
             }
         }
@@ -270,12 +265,12 @@ impl Types {
         if row.kind == 'd' {
             return Some(match self.codecs.get(&row.base) {
                 Some(base) => Built { codec: Arc::clone(&base.codec), height: base.height },
-                None => Built { codec: Scalar::shared(row.qualified_name(), text::write_text), height: 0 },
+                None => Built { codec: Scalar::text(row.qualified_name()), height: 0 },
             });
         }
         let name = row.qualified_name();
         if height > MAX_NESTING {
-            return Some(Built { codec: Scalar::shared(name, text::write_text), height: 0 });
+            return Some(Built { codec: Scalar::text(name), height: 0 });
         }
         let codec = match row.kind {
             'c' => {
@@ -284,9 +279,13 @@ impl Types {
             }
             'b' if row.element != 0 => array::Array::shared(name, self.element_delimiter(row), self.codec(row.element)),
             // Types of extensions, which may be installed in any schema.
-            'b' if row.name == "hstore" => Scalar::shared(name, hstore::write_hstore),
-            'b' if row.name == "vector" || row.name == "halfvec" => Scalar::shared(name, number::write_vector),
-            _ => Scalar::shared(name, text::write_text),
+            'b' if row.name == "hstore" => {
+                Scalar::of_type(name, hstore::write_hstore, JsonType::Map(Box::new(JsonType::Text)))
+            }
+            'b' if row.name == "vector" || row.name == "halfvec" => {
+                Scalar::of_type(name, number::write_vector, JsonType::List(Box::new(JsonType::Float)))
+            }
+            _ => Scalar::text(name),
         };
         Some(Built { codec, height })
     }
@@ -309,17 +308,27 @@ type Write = fn(&[u8], &mut Vec<u8>) -> Result<(), &'static str>;
 struct Scalar {
     name: Box<str>,
     write: Write,
+    json: JsonType,
 }
 
 impl Scalar {
-    fn shared(name: impl Into<Box<str>>, write: Write) -> Arc<dyn ValueCodec> {
-        Arc::new(Self { name: name.into(), write })
+    fn of_type(name: impl Into<Box<str>>, write: Write, json: JsonType) -> Arc<dyn ValueCodec> {
+        Arc::new(Self { name: name.into(), write, json })
+    }
+
+    /// Shown as its text.
+    fn text(name: impl Into<Box<str>>) -> Arc<dyn ValueCodec> {
+        Self::of_type(name, text::write_text, JsonType::Text)
     }
 }
 
 impl ValueCodec for Scalar {
     fn write_json(&self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
         (self.write)(raw, out).map_err(|reason| ValueError { type_name: self.name.clone(), reason })
+    }
+
+    fn json_type(&self) -> JsonType {
+        self.json.clone()
     }
 }
 
@@ -336,6 +345,10 @@ impl ValueCodec for OrText {
             figvine_change::json::write_string(raw, out);
         }
         Ok(())
+    }
+
+    fn json_type(&self) -> JsonType {
+        JsonType::OrText(Box::new(self.0.json_type()))
     }
 }
 
@@ -371,6 +384,30 @@ mod tests {
         assert!(!types.known(70_000));
         assert_eq!(types.missing(70_000), [70_000]);
         assert_eq!(json(&types, 70_000, "POINT(1 \"2\")"), r#""POINT(1 \"2\")""#);
+    }
+
+    #[test]
+    fn what_is_promised_follows_type_and_options() {
+        let options = ValueOptions { bigint_as_string: true, decimal_as_number: true, debezium: None };
+        let mut types = Types::new(&options);
+        let mut plain = Types::new(&ValueOptions::default());
+        let pair = TypeRow { attributes: vec![("a".into(), 20), ("b".into(), 70_001)], ..row(70_000, "pair", 'c') };
+        types.add(vec![pair, TypeRow { base: 1231, ..row(70_001, "prices", 'd') }]);
+        plain.add(vec![row(70_004, "mood", 'e'), row(70_005, "hstore", 'b')]);
+        let object = JsonType::Object(vec![
+            ("a".into(), JsonType::integer(64, true).into_string()),
+            ("b".into(), JsonType::Array(Box::new(JsonType::Decimal { as_string: false }))),
+        ]);
+        assert_eq!(types.codec(70_000).json_type(), object);
+        // A column's values may be of a time when the type had other attributes.
+        assert_eq!(types.column_codec(70_000, -1).json_type(), JsonType::OrText(Box::new(object)));
+        assert_eq!(plain.codec(20).json_type(), JsonType::integer(64, true));
+        assert_eq!(plain.codec(1184).json_type(), JsonType::TimestampWithZone);
+        assert_eq!(plain.codec(70_004).json_type(), JsonType::Text);
+        assert_eq!(plain.codec(70_005).json_type(), JsonType::Map(Box::new(JsonType::Text)));
+        assert_eq!(plain.codec(99_999).json_type(), JsonType::Text);
+        let debezium = ValueOptions { debezium: Some(Arc::default()), ..ValueOptions::default() };
+        assert_eq!(Types::new(&debezium).column_codec(20, -1).json_type(), JsonType::Any);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use figvine_change::json::write_string;
-use figvine_change::{ValueCodec, ValueError};
+use figvine_change::{JsonType, ValueCodec, ValueError};
 
 /// A value as it would be published.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,5 +55,9 @@ impl ValueCodec for Hidden {
             Some((&NOBODYS, [])) => error("the log does not carry the column that names its subject"),
             _ => error("it was not hidden"),
         }
+    }
+
+    fn json_type(&self) -> JsonType {
+        JsonType::Text
     }
 }

@@ -1,7 +1,10 @@
 //! What holds for every codec, whatever the bytes.
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::*;
 
@@ -76,17 +79,48 @@ fn all_codecs() -> Vec<(String, Arc<dyn ValueCodec>)> {
     codecs
 }
 
+/// What takes the values that a codec writes, by its own word.
+type Validators = HashMap<String, Arc<jsonschema::Validator>>;
+
+fn validator(codec: &dyn ValueCodec, known: &mut Validators) -> Arc<jsonschema::Validator> {
+    let mut schema = Vec::new();
+    codec.json_type().write_schema(true, &mut schema);
+    let schema = String::from_utf8(schema).expect("UTF-8");
+    let made = known.entry(schema).or_insert_with_key(|schema| {
+        let schema: Value = serde_json::from_str(schema).expect("JSON");
+        Arc::new(jsonschema::draft202012::new(&schema).expect("a schema"))
+    });
+    Arc::clone(made)
+}
+
+/// A codec with the column it is of and what takes its values.
+type Promised = (String, Arc<dyn ValueCodec>, Arc<jsonschema::Validator>);
+
+fn promised() -> Vec<Promised> {
+    let mut known = Validators::new();
+    let with = |(name, codec): (String, Arc<dyn ValueCodec>)| {
+        let validator = validator(&*codec, &mut known);
+        (name, codec, validator)
+    };
+    all_codecs().into_iter().map(with).collect()
+}
+
 const BINARY_ID: u32 = charset::BINARY;
 
 /// Every codec takes or refuses the bytes, and what it writes is JSON on one
 /// line, of bounded length.
-fn check(codecs: &[(String, Arc<dyn ValueCodec>)], raw: &[u8]) -> Result<(), TestCaseError> {
+fn check(codecs: &[Promised], raw: &[u8]) -> Result<(), TestCaseError> {
     let mut out = Vec::new();
-    for (name, codec) in codecs {
+    for (name, codec, validator) in codecs {
         out.clear();
         if codec.write_json(raw, &mut out).is_ok() {
             let text = String::from_utf8_lossy(&out);
-            prop_assert!(serde_json::from_slice::<IgnoredAny>(&out).is_ok(), "{name}: {text}");
+            let read = serde_json::from_slice::<Value>(&out);
+            // Its numbers are doubles: one that is beyond them is JSON all the same.
+            prop_assert!(read.is_ok() || serde_json::from_slice::<IgnoredAny>(&out).is_ok(), "{name}: {text}");
+            if let Ok(value) = read {
+                prop_assert!(validator.is_valid(&value), "{name}: {text} is no {:?}", codec.json_type());
+            }
             prop_assert!(!out.contains(&b'\n'), "{name}: {text}");
             // The longest: the control characters of text, six for one; BINARY is padded.
             prop_assert!(out.len() <= 16 * raw.len() + 512, "{name}: {} from {}", out.len(), raw.len());
@@ -96,7 +130,7 @@ fn check(codecs: &[(String, Arc<dyn ValueCodec>)], raw: &[u8]) -> Result<(), Tes
 }
 
 thread_local! {
-    static CODECS: Vec<(String, Arc<dyn ValueCodec>)> = all_codecs();
+    static CODECS: Vec<Promised> = promised();
 }
 
 proptest! {

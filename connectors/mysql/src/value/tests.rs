@@ -57,6 +57,62 @@ fn captured_values_are_shown_as_the_servers_show_them() {
     assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
 }
 
+#[test]
+fn captured_values_are_what_their_codecs_promise() {
+    let charsets = Charsets::new();
+    let options = ValueOptions {
+        bigint_as_string: true,
+        decimal_as_number: true,
+        tinyint1_as_boolean: true,
+        zero_date: ZeroDate::Null,
+        debezium: None,
+    };
+    let mut promised = std::collections::HashSet::new();
+    for line in CAPTURED.lines().filter(|line| !line.starts_with('#')) {
+        let (column, declared, raw, _) = captured(line);
+        for (declared, options) in
+            [(Some(&declared), &ValueOptions::default()), (None, &ValueOptions::default()), (Some(&declared), &options)]
+        {
+            let codec = codec(&column, declared, &charsets, options);
+            let (mut out, mut schema) = (Vec::new(), Vec::new());
+            if codec.write_json(&raw, &mut out).is_err() {
+                continue;
+            }
+            codec.json_type().write_schema(true, &mut schema);
+            let [value, schema] = [out, schema].map(|json| serde_json::from_slice(&json).expect("JSON"));
+            assert!(jsonschema::draft202012::is_valid(&schema, &value), "{line}: {value} is not {schema}");
+            promised.insert(schema.to_string());
+        }
+    }
+    assert!(promised.len() > 25, "{promised:?}");
+}
+
+#[test]
+fn what_is_promised_follows_type_and_options() {
+    let (plain, charsets) = (ValueOptions::default(), Charsets::new());
+    let form = |column: &ColumnMap, declared: Option<&Declared>, options: &ValueOptions| {
+        codec(column, declared, &charsets, options).json_type()
+    };
+    let strings = ValueOptions { bigint_as_string: true, decimal_as_number: true, ..ValueOptions::default() };
+    let bigint = ColumnMap { unsigned: true, ..column(kind::LONGLONG) };
+    assert_eq!(form(&bigint, None, &plain), JsonType::integer(64, false));
+    assert_eq!(form(&bigint, None, &strings), JsonType::integer(64, false).into_string());
+    assert_eq!(form(&column(kind::NEWDECIMAL), None, &plain), JsonType::Decimal { as_string: true });
+    assert_eq!(form(&column(kind::NEWDECIMAL), None, &strings), JsonType::Decimal { as_string: false });
+    let booleans = ValueOptions { tinyint1_as_boolean: true, ..ValueOptions::default() };
+    assert_eq!(form(&column(kind::TINY), Some(&declared("tinyint(1)")), &booleans), JsonType::Boolean);
+    assert_eq!(form(&column(kind::TINY), Some(&declared("tinyint(1)")), &plain), JsonType::integer(8, true));
+    let labels: Vec<Box<[u8]>> = vec![b"\xe9".as_slice().into(), b"\"".as_slice().into()];
+    let latin = ColumnMap { collation: Some(8), labels, ..column(kind::ENUM) };
+    assert_eq!(form(&latin, None, &plain), JsonType::Enum(["", "é", "\""].map(Into::into).into()));
+    let debezium = ValueOptions { debezium: Some(Arc::default()), ..ValueOptions::default() };
+    assert_eq!(form(&latin, None, &debezium), JsonType::Any);
+    let text = ColumnMap { collation: Some(255), ..column(kind::BLOB) };
+    assert_eq!(form(&text, None, &plain), JsonType::Text);
+    let json = Declared { column_type: "longtext".to_owned(), is_json: true };
+    assert_eq!(form(&text, Some(&json), &plain), JsonType::Any);
+}
+
 fn column(type_code: u8) -> ColumnMap {
     ColumnMap { type_code, ..ColumnMap::default() }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use figvine_change::{ValueCodec, ValueError};
+use figvine_change::{JsonType, ValueCodec, ValueError};
 
 /// PostgreSQL has at most 6 dimensions (`MAXDIM`).
 const MAX_DIMENSIONS: usize = 16;
@@ -99,6 +99,10 @@ impl ValueCodec for Array {
                 _ => return Err(self.error("something else than a delimiter behind an element")),
             }
         }
+    }
+
+    fn json_type(&self) -> JsonType {
+        JsonType::Array(Box::new(self.element.json_type()))
     }
 }
 

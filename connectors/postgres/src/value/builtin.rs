@@ -1,5 +1,7 @@
 //! The types whose oids are the same in every server (`pg_type.dat`).
 
+use figvine_change::JsonType;
+
 use super::{Write, json, number, text, time};
 use crate::config::ValueOptions;
 
@@ -23,6 +25,33 @@ pub(super) fn types(options: &ValueOptions) -> impl Iterator<Item = Builtin> {
         };
         (oid, array, name, write)
     })
+}
+
+/// What the values of a built-in type become under the given options.
+pub(super) fn json_type(oid: u32, options: &ValueOptions) -> JsonType {
+    let decimal = JsonType::Decimal { as_string: !options.decimal_as_number };
+    match name(oid).unwrap_or_default() {
+        "bool" => JsonType::Boolean,
+        "bytea" => JsonType::Bytes,
+        "int8" if options.bigint_as_string => JsonType::integer(64, true).into_string(),
+        "int8" => JsonType::integer(64, true),
+        "int4" => JsonType::integer(32, true),
+        "int2" => JsonType::integer(16, true),
+        "int2vector" => JsonType::List(Box::new(JsonType::integer(16, true))),
+        "oidvector" => JsonType::List(Box::new(JsonType::integer(32, false))),
+        "oid" | "xid" | "cid" => JsonType::integer(32, false),
+        "float4" | "float8" => JsonType::Float,
+        "numeric" | "money" => decimal,
+        "json" | "jsonb" => JsonType::Any,
+        "date" => JsonType::Date,
+        "time" => JsonType::Time,
+        "timetz" => JsonType::TimeWithZone,
+        "timestamp" => JsonType::Timestamp,
+        "timestamptz" => JsonType::TimestampWithZone,
+        "interval" => JsonType::Duration,
+        "uuid" => JsonType::Uuid,
+        _ => JsonType::Text,
+    }
 }
 
 /// The type of the elements of a built-in array.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use figvine_change::json::write_str;
-use figvine_change::{ValueCodec, ValueError};
+use figvine_change::{JsonType, ValueCodec, ValueError};
 
 /// A composite type: an object by the names of its attributes.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub(super) struct Composite {
 
 #[derive(Debug)]
 struct Attribute {
+    name: Box<str>,
     /// `"name":`, as it stands in the object.
     label: Box<[u8]>,
     codec: Arc<dyn ValueCodec>,
@@ -31,7 +32,7 @@ impl Composite {
             let mut label = Vec::with_capacity(name.len() + 3);
             write_str(name, &mut label);
             label.push(b':');
-            Attribute { label: label.into(), codec }
+            Attribute { name: name.into(), label: label.into(), codec }
         });
         Arc::new(Self { name: name.into(), attributes: attributes.collect() })
     }
@@ -75,6 +76,11 @@ impl ValueCodec for Composite {
             [] => Err(self.error(UNCLOSED)),
             _ => Err(self.error("wrong number of attributes")),
         }
+    }
+
+    fn json_type(&self) -> JsonType {
+        let members = self.attributes.iter().map(|attribute| (attribute.name.clone(), attribute.codec.json_type()));
+        JsonType::Object(members.collect())
     }
 }
 

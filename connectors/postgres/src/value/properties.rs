@@ -64,18 +64,63 @@ fn row(oid: u32, name: &str, kind: char) -> TypeRow {
     }
 }
 
-/// Every codec takes or refuses the bytes, and what it writes is JSON on one line.
-fn check_all(raw: &[u8]) -> Result<(), TestCaseError> {
-    for flag in [false, true] {
-        let (types, oids) = all_types(ValueOptions { bigint_as_string: flag, decimal_as_number: flag, debezium: None });
-        for oid in oids {
-            let mut out = Vec::new();
-            if types.codec(oid).write_json(raw, &mut out).is_ok() {
-                let text = String::from_utf8_lossy(&out);
-                prop_assert!(is_json(&out), "{oid}: {text}");
-                prop_assert!(!out.contains(&b'\n'), "{oid}: {text}");
-                prop_assert!(out.len() <= 8 * raw.len() + 256, "{oid}: {} from {}", out.len(), raw.len());
+/// What takes the values that a codec writes, by its own word; but for the bounds of whole numbers, which no server
+/// exceeds and random digits do.
+fn validator(types: &Types, oid: u32) -> jsonschema::Validator {
+    fn without_bounds(schema: &mut Value) {
+        match schema {
+            Value::Object(members) => {
+                members.remove("minimum");
+                members.remove("maximum");
+                members.values_mut().for_each(without_bounds);
             }
+            Value::Array(elements) => elements.iter_mut().for_each(without_bounds),
+            _ => {}
+        }
+    }
+    let mut schema = Vec::new();
+    types.column_codec(oid, -1).json_type().write_schema(true, &mut schema);
+    let mut schema = serde_json::from_slice(&schema).expect("JSON");
+    without_bounds(&mut schema);
+    jsonschema::draft202012::new(&schema).expect("a schema")
+}
+
+/// All types, plain and under options, each with what takes its values.
+fn promised() -> Vec<(Types, Vec<(u32, jsonschema::Validator)>)> {
+    let with = |flag| {
+        let (types, oids) = all_types(ValueOptions { bigint_as_string: flag, decimal_as_number: flag, debezium: None });
+        let validators = oids.into_iter().map(|oid| (oid, validator(&types, oid))).collect();
+        (types, validators)
+    };
+    vec![with(false), with(true)]
+}
+
+thread_local! {
+    static PROMISED: Vec<(Types, Vec<(u32, jsonschema::Validator)>)> = promised();
+}
+
+/// Every codec takes or refuses the bytes, and what it writes is JSON on one line of the type that it says.
+fn check_all(raw: &[u8]) -> Result<(), TestCaseError> {
+    PROMISED.with(|promised| {
+        for (types, validators) in promised {
+            for (oid, validator) in validators {
+                check(types, *oid, validator, raw)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn check(types: &Types, oid: u32, validator: &jsonschema::Validator, raw: &[u8]) -> Result<(), TestCaseError> {
+    let mut out = Vec::new();
+    if types.codec(oid).write_json(raw, &mut out).is_ok() {
+        let text = String::from_utf8_lossy(&out);
+        prop_assert!(is_json(&out), "{oid}: {text}");
+        prop_assert!(!out.contains(&b'\n'), "{oid}: {text}");
+        prop_assert!(out.len() <= 8 * raw.len() + 256, "{oid}: {} from {}", out.len(), raw.len());
+        // Numbers beyond doubles are JSON, and no value here.
+        if let Ok(value) = serde_json::from_slice(&out) {
+            prop_assert!(validator.is_valid(&value), "{oid}: {text} is no {:?}", types.codec(oid).json_type());
         }
     }
     Ok(())
@@ -115,7 +160,57 @@ proptest! {
         if let Err(error) = types.codec(oid).write_json(text.as_bytes(), &mut out) {
             return Err(TestCaseError::fail(format!("{error}: {text}")));
         }
+        prop_assert!(validator(&types, oid).is_valid(&value), "{} {}", value, text);
         prop_assert_eq!(serde_json::from_slice::<Value>(&out).expect("JSON"), value, "{}", text);
+    }
+}
+
+#[test]
+fn values_of_each_kind_are_what_their_codecs_promise() {
+    for (oid, texts) in [
+        (16, &["t", "f"][..]),
+        (17, &["\\x", "\\x00ff"]),
+        (20, &["-9223372036854775808", "9223372036854775807"]),
+        (21, &["-32768", "32767"]),
+        (23, &["-2147483648", "2147483647"]),
+        (26, &["0", "4294967295"]),
+        (22, &["", "1 2"]),
+        (30, &["16384 23"]),
+        (700, &["0", "-1.5e-45", "NaN", "Infinity", "-Infinity"]),
+        (1700, &["0", "-12.50", "NaN", "Infinity", "-Infinity"]),
+        (790, &["-$1,234.56"]),
+        (3802, &["null", "{\"a\": [1]}", "\"x\""]),
+        (1082, &["2026-11-23", "4713-01-01 BC", "0001-01-01 BC", "5874897-12-31", "infinity", "-infinity"]),
+        (1083, &["00:00:00", "24:00:00", "23:59:59.999999"]),
+        (1266, &["23:59:59.5+02", "00:00:00-05:30", "00:00:00+15:59:59"]),
+        (1114, &["2026-11-23 09:00:00", "294276-12-31 23:59:59.999999", "4713-01-01 00:00:00 BC", "infinity"]),
+        (1184, &["2026-11-23 09:00:00.5+00", "4713-01-01 00:00:00+00 BC", "-infinity"]),
+        (1186, &["P1Y2M-3DT4H5M6.78S", "PT0S", "P-1Y", "infinity"]),
+        (2950, &["a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
+        (1009, &["{}", "{a,NULL,\"b c\"}", "{{a,b},{c,d}}"]),
+        (1182, &["{2026-11-23,NULL,infinity}", "[0:0]={2026-11-23}"]),
+        (1560, &["0101"]),
+        (869, &["192.0.2.0/24"]),
+        (3904, &["[1,5)", "empty"]),
+        (70_000, &["(1,x,\"{1,2}\")", "(,,)"]),
+        (70_003, &["\"a\"=>\"1\", \"b\"=>NULL", ""]),
+        (70_004, &["[1,2.5]"]),
+        (70_006, &["{NULL,\"\\\"a\\\"=>NULL\"}"]),
+    ] {
+        PROMISED.with(|promised| {
+            for (types, validators) in promised {
+                let (_, validator) = validators.iter().find(|(known, _)| *known == oid).expect("a type");
+                for text in texts {
+                    let mut out = Vec::new();
+                    types.codec(oid).write_json(text.as_bytes(), &mut out).unwrap_or_else(|e| panic!("{text}: {e}"));
+                    let value = serde_json::from_slice(&out).expect("JSON");
+                    assert!(validator.is_valid(&value), "{value} is no {:?}", types.codec(oid).json_type());
+                    // A type that takes anything says nothing; of documents alone that is so.
+                    let anything = !matches!(oid, 114 | 3802) && validator.is_valid(&serde_json::json!({ "?": 1 }));
+                    assert!(!anything || matches!(oid, 70_000 | 70_003), "{oid} takes anything");
+                }
+            }
+        });
     }
 }
 
