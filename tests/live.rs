@@ -9,6 +9,7 @@ mod live {
     pub(crate) mod archive;
     pub(crate) mod golden;
     pub(crate) mod harness;
+    pub(crate) mod held;
     pub(crate) mod journal;
 
     mod backfill;
@@ -29,6 +30,7 @@ mod live {
     mod private;
     mod reload;
     mod samples;
+    mod schemas;
     mod shapes;
     mod standby;
     mod tables;

@@ -193,6 +193,7 @@ impl Reader<'_> {
         }
         let backfill = self.backfill(section);
         let private = self.private(section);
+        let schemas = self.schemas(section, events.format);
         let ignored = self.below(section, "ignore").map(|ignore| self.list(&ignore, "origins")).unwrap_or_default();
         let seed = stream.as_ref().map(|stream| stream.name.clone()).unwrap_or_default();
         let given: Vec<_> = ENGINES.into_iter().filter(|key| section.has(key)).collect();
@@ -228,6 +229,7 @@ impl Reader<'_> {
             engine,
             events,
             private: Arc::new(private?),
+            schemas,
             echoes: Echoes::new(ignored.into_iter().map(Into::into)),
             stream: stream?,
             backfill: backfill?,

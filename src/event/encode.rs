@@ -20,6 +20,7 @@ use super::texts::{EventType, Kind, SourceText, TableText, TransactionText};
 use super::touch::{RowId, Touch, Touched};
 use super::{EventAt, Events, Settings, TemplateError};
 use crate::checkpoint::{self, Writer};
+use crate::schema::{Refusal, Schemas};
 
 /// What the wire adds to the headers: the line `NATS/1.0` before and the blank line behind them.
 const HEADER_FRAME: usize = "NATS/1.0\r\n\r\n".len();
@@ -71,6 +72,16 @@ pub enum EncodeError {
         /// The most that may be sent, in bytes.
         limit: usize,
     },
+    /// The table has another shape, which its event type's schema may not follow.
+    #[error("change {identity} of table {table}: {refusal}")]
+    Drift {
+        /// The change.
+        identity: Identity,
+        /// `schema.table`.
+        table: Box<str>,
+        /// What breaks.
+        refusal: Arc<Refusal>,
+    },
     /// The batch contradicts itself: a connector's fault.
     #[error("change {identity}: malformed batch: {what}")]
     Malformed {
@@ -90,6 +101,7 @@ impl EncodeError {
             | Self::NoKey { identity, .. }
             | Self::KeyNotCarried { identity, .. }
             | Self::TooLarge { identity, .. }
+            | Self::Drift { identity, .. }
             | Self::Malformed { identity, .. } => identity,
         }
     }
@@ -176,6 +188,13 @@ impl Encoder {
             watched: HashSet::new(),
             touched: Vec::new(),
         })
+    }
+
+    /// From now on events name the versions of their types, as far as these are known when a table comes.
+    #[must_use]
+    pub fn naming(mut self, schemas: &Arc<Schemas>) -> Self {
+        self.source.name_schemas(Arc::clone(schemas));
+        self
     }
 
     /// From now on notes what is touched of these tables, by `schema.table`.
@@ -449,6 +468,7 @@ impl Encoder {
             Fault::TooLarge { size } => {
                 EncodeError::TooLarge { identity, table: name(), size, limit: self.max_payload }
             }
+            Fault::Drift(refusal) => EncodeError::Drift { identity, table: name(), refusal },
             Fault::Malformed(what) => EncodeError::Malformed { identity, what },
         }
     }
@@ -662,7 +682,7 @@ impl Tables {
                 let by_name = self.by_name.get(&*table.schema).and_then(|tables| tables.get(&*table.name));
                 let place = match by_name {
                     Some(place) => *place,
-                    None => self.add(source, table),
+                    None => self.add(source, table)?,
                 };
                 if let Some(slot) = self.places.get_mut(index as usize) {
                     *slot = Some(place);
@@ -672,16 +692,17 @@ impl Tables {
         };
         let entry = self.entry(place)?;
         if !Arc::ptr_eq(&entry.text.table, table) {
-            entry.text = TableText::new(source, table);
+            entry.text = TableText::new(source, table).map_err(Fault::Drift)?;
         }
         Ok(place)
     }
 
-    fn add(&mut self, source: &SourceText, table: &Arc<Table>) -> usize {
+    fn add(&mut self, source: &SourceText, table: &Arc<Table>) -> Result<usize, Fault> {
         let place = self.entries.len();
-        self.entries.push(Entry { text: TableText::new(source, table), shape: None, counts: Counts::default() });
+        let text = TableText::new(source, table).map_err(Fault::Drift)?;
+        self.entries.push(Entry { text, shape: None, counts: Counts::default() });
         self.by_name.entry(table.schema.clone()).or_default().insert(table.name.clone(), place);
-        place
+        Ok(place)
     }
 
     pub(super) fn entry(&mut self, place: usize) -> Result<&mut Entry, Fault> {
