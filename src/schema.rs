@@ -10,13 +10,13 @@
 //! Nothing here does I/O: versions are kept by `stream::SchemaRegistry`. A version follows from the shape of the rows
 //! alone, through what is kept: a replay names the same versions, and a shape that comes back has the version it had.
 
-//ASYNC
+pub mod asyncapi;
 mod book;
 mod compatibility;
 mod document;
 mod fit;
 mod name;
-//SQL
+pub mod sql;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
