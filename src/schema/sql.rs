@@ -418,3 +418,104 @@ fn json_of(type_name: &str, flavour: Flavour) -> Option<JsonType> {
     };
     Some(common)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::document::Form;
+
+    const PLAIN: Flavour =
+        Flavour { is_mysql: false, bigint_as_string: false, decimal_as_number: false, tinyint1_as_boolean: false };
+
+    /// `public.orders (id int, note text, amount smallint)`, key `id`, in version 1.0.
+    fn book() -> Book {
+        let of = |type_name: &str| {
+            let mut text = Vec::new();
+            json_of(type_name, PLAIN).expect("built in").write_schema(true, &mut text);
+            serde_json::from_slice::<Value>(&text).expect("JSON")
+        };
+        let document = json!({
+            "$defs": {
+                "key": { "properties": { "id": of("int") }, "required": ["id"] },
+                "row": { "properties": { "id": of("int"), "note": of("text"), "amount": of("smallint") } },
+                "whole": { "required": ["id", "note", "amount"] },
+            },
+        });
+        assert_eq!(Form::of(&document).promised.len(), 3);
+        let mut book = Book::default();
+        book.insert("shop.public.orders", Version::FIRST, document);
+        book
+    }
+
+    /// What is told of a migration, in short.
+    fn told(sql: &str, flavour: Flavour) -> Vec<String> {
+        let Forecast { types, unread } = forecast(sql, "shop", &book(), Compatibility::default(), flavour);
+        let mut told = Vec::new();
+        for one in types {
+            let then = one.then.map_or("?".to_owned(), |version| version.to_string());
+            told.push(format!("{} {then}", one.event_type));
+            told.extend(one.breaks.into_iter().map(|found| found.what));
+            told.extend(one.unsure.into_iter().map(|what| format!("unsure: {what}")));
+        }
+        told.extend(unread.into_iter().map(|(line, text)| format!("{line}: {text}")));
+        told
+    }
+
+    #[test]
+    fn what_a_migration_breaks_is_told_before_it_is_run() {
+        for (sql, expected) in [
+            ("alter table orders add column more text", &["shop.public.orders 1.1"][..]),
+            ("alter table public.orders add more varchar(10) not null default 'x'", &["shop.public.orders 1.1"]),
+            ("ALTER TABLE Orders DROP COLUMN Note", &["shop.public.orders 2.0", "column note is gone"]),
+            ("alter table orders rename column note to remark", &["shop.public.orders 2.0", "column note is gone"]),
+            (
+                "alter table orders alter column amount type int",
+                &[
+                    "shop.public.orders 2.0",
+                    "column amount was integer from -32768 to 32767 and is integer from -2147483648 to 2147483647",
+                ],
+            ),
+            ("alter table orders alter column note type varchar(20)", &["shop.public.orders 1.0"]),
+            ("alter table orders add column a int; alter table orders drop column a", &["shop.public.orders 1.0"]),
+            ("drop table if exists orders", &["shop.public.orders ?", "the table is dropped"]),
+            (
+                "alter table orders rename to bestellungen",
+                &["shop.public.orders ?", "the table is renamed to bestellungen"],
+            ),
+            ("alter table other.orders drop column note; alter table customers drop column note", &[]),
+            ("create index on orders(note); insert into orders values (1); create table more(id int)", &[]),
+        ] {
+            assert_eq!(told(sql, PLAIN), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_said() {
+        assert_eq!(
+            told("alter table orders add column at geography(point)", PLAIN),
+            ["shop.public.orders ?", "unsure: what values of type geography(point) look like, in column at"]
+        );
+        assert_eq!(
+            told("select 1;\nalter tabel orders drop note;\nalter table orders add a int", PLAIN),
+            ["shop.public.orders 1.1", "2: alter tabel orders drop note"]
+        );
+        assert_eq!(
+            told("alter table orders drop constraint orders_pkey", PLAIN),
+            ["shop.public.orders ?", "unsure: which key the table has behind it"]
+        );
+    }
+
+    #[test]
+    fn mysqls_words_are_read_too() {
+        let mysql = Flavour { is_mysql: true, ..PLAIN };
+        assert_eq!(
+            told("ALTER TABLE `orders` MODIFY `NOTE` longtext, ADD COLUMN n tinyint unsigned AFTER id", mysql),
+            ["shop.public.orders 1.1"]
+        );
+        assert_eq!(
+            told("alter table orders change note remark text", mysql),
+            ["shop.public.orders 2.0", "column note is gone"]
+        );
+        assert_eq!(told("rename table orders to o2", mysql), ["shop.public.orders ?", "the table is renamed to o2"]);
+    }
+}

@@ -158,3 +158,89 @@ async fn existing_rows_and_hidden_columns_are_what_their_schemas_say() {
     let row = &kept["shop.public.people/1.0"]["$defs"]["row"]["properties"];
     assert_eq!((&row["salary"]["type"][0], row.get("secret")), (&Value::from("string"), None));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_tells_versions_and_what_a_migration_would_break() {
+    let world = World::start().await;
+    world.run_sql("create table orders(id int primary key, a int, note text)").await;
+    let nothing = world.finish(&["schema", "list"]).await;
+    assert_eq!(
+        (nothing.code, nothing.stdout.trim()),
+        (Some(0), "no event type has a schema yet"),
+        "{}",
+        nothing.stderr
+    );
+    world.drain().await;
+    let listed = world.finish(&["--output", "json", "schema", "list"]).await;
+    let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    let orders = listed["types"].as_array().expect("types").iter().find(|one| one["type"] == "shop.public.orders");
+    assert_eq!(orders.expect("the table's")["versions"], serde_json::json!(["1.0"]));
+    let shown = world.finish(&["schema", "show", "shop.public.orders@1.0"]).await;
+    let shown: Value = serde_json::from_str(&shown.stdout).expect("JSON");
+    assert_eq!(shown["$id"], "figvine:shop.public.orders/1.0");
+
+    let known = world.finish(&["schema", "check"]).await;
+    assert!(known.code == Some(0) && known.stdout.contains("shop.public.orders: known, version 1.0"), "{known:?}");
+    let file = world.home.path().join("migration.sql");
+    for (sql, code, words) in [
+        ("alter table orders add column more text;", 0, "compatible, version 1.0 to 1.1"),
+        ("begin; alter table orders drop column note; commit;", 1, "column note is gone"),
+        ("alter table orders frobnicate;", 1, "line 1: not understood"),
+    ] {
+        std::fs::write(&file, sql).expect("writes");
+        let told = world.finish(&["schema", "check", "--sql", file.to_str().expect("a path")]).await;
+        assert!(told.code == Some(code) && told.stdout.contains(words), "{sql}: {told:?}");
+    }
+    world.run_sql("alter table orders drop column note").await;
+    let told = world.finish(&["schema", "check"]).await;
+    assert!(told.code == Some(1) && told.stdout.contains("column note is gone"), "{told:?}");
+    world.run_sql("insert into orders values (1, 1)").await;
+    world.drain().await;
+    let differs = world.finish(&["schema", "diff", "shop.public.orders@1.0"]).await;
+    assert!(
+        differs.stdout.contains("from 1.0 to 2.0") && differs.stdout.contains("column note is gone"),
+        "{differs:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_asyncapi_document_leads_to_every_type_and_all_its_references_lead_somewhere() {
+    let world = World::start().await;
+    world.run_sql(KINDS).await;
+    world.run_sql("create table \"Order Lines\"(id int primary key)").await;
+    world.drain().await;
+    let told = world.finish(&["schema", "asyncapi"]).await;
+    let document: Value = serde_json::from_str(&told.stdout).expect("JSON");
+    if let Some(path) = std::env::var_os("FIGVINE_ASYNCAPI_OUT") {
+        std::fs::write(path, &told.stdout).expect("writes");
+    }
+    assert_eq!(document["asyncapi"], "3.0.0");
+    let addresses: Vec<_> =
+        document["channels"].as_object().expect("channels").values().map(|c| &c["address"]).collect();
+    for address in [
+        "cdc.shop.public.kinds.{partition}",
+        "cdc.shop.public.Order=20Lines.{partition}",
+        "cdc.shop.schema_changes",
+        "cdc.shop.messages.{prefix}",
+    ] {
+        assert!(addresses.iter().any(|a| **a == *address), "{address} {addresses:?}");
+    }
+    let mut references = Vec::new();
+    collect(&document, &mut references);
+    assert!(references.len() > 10);
+    for reference in references {
+        let pointer = reference.strip_prefix('#').expect("a reference inside");
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+}
+
+fn collect(value: &Value, references: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            references.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            members.values().for_each(|member| collect(member, references));
+        }
+        Value::Array(elements) => elements.iter().for_each(|element| collect(element, references)),
+        _ => {}
+    }
+}
