@@ -11,6 +11,7 @@ mod man;
 mod position;
 mod render;
 mod run;
+mod schema;
 mod shred;
 mod status;
 mod tail;
@@ -72,6 +73,9 @@ enum Command {
     /// Show or set where a source goes on.
     #[command(subcommand)]
     Position(position::Command),
+    /// Show the schemas of event types, and what a change of a table would break.
+    #[command(subcommand)]
+    Schema(schema::Command),
     /// Destroy the key of a subject: all that was published of it encrypted can never be read again.
     Shred(shred::Args),
     /// Open encrypted values, with the keys of their subjects.
@@ -98,6 +102,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Status(args) => status::status(&load(&config)?, &args, output).await,
         Command::Backfill(command) => backfill::backfill(&load(&config)?, &command, output).await,
         Command::Position(command) => position::position(&load(&config)?, &command, output).await,
+        Command::Schema(command) => Box::pin(schema::schema(&load(&config)?, &command, output)).await,
         Command::Shred(args) => Box::pin(shred::shred(&load(&config)?, &args, output)).await,
         Command::Unseal(args) => Box::pin(unseal::unseal(&load(&config)?, &args)).await,
         Command::Completions(args) => completions::completions(&args),

@@ -20,6 +20,7 @@ mod raw;
 mod resolve;
 mod rules;
 mod schema;
+mod schemas;
 mod size;
 mod template;
 mod yaml;
@@ -35,7 +36,7 @@ use std::time::Duration;
 pub use schema::{json_schema, known_keys};
 pub(crate) use size::bytes;
 
-use crate::{backfill, event, map, nats, stream};
+use crate::{backfill, event, map, nats, schema as event_schema, stream};
 
 /// What holds: a configuration without mistakes.
 #[derive(Debug, Clone)]
@@ -83,6 +84,8 @@ pub struct Source {
     pub events: event::Settings,
     /// What of its rows is hidden.
     pub private: Arc<map::private::Settings>,
+    /// How its event types may change; `None` where events name no schemas.
+    pub schemas: Option<event_schema::Policy>,
     /// Whose transactions are left out.
     pub echoes: map::echo::Echoes,
     /// What is made of its changes.

@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod event;
 pub mod map;
 pub mod nats;
+pub mod schema;
 pub mod stream;
 pub mod telemetry;
 

@@ -19,6 +19,7 @@ mod attempts;
 mod dry;
 mod error;
 mod ledger;
+mod schemas;
 mod session;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backfill::{self, Desk};
 use crate::map::echo::Echoes;
 use crate::map::{private, rules};
+use crate::schema::Policy;
 use crate::telemetry::{Phase, SourceTelemetry};
 use crate::{event, nats, stream};
 
@@ -52,6 +54,8 @@ pub struct Pipeline<C> {
     pub nats: nats::Settings,
     /// What is hidden.
     pub private: Arc<private::Settings>,
+    /// How event types may change; `None` where events name no schemas.
+    pub schemas: Option<Policy>,
     /// Whose transactions are left out.
     pub echoes: Echoes,
     /// What is made of changes.

@@ -6,6 +6,7 @@ mod check;
 pub mod keeper;
 mod keys;
 mod resume;
+mod schemas;
 mod session;
 mod setup;
 mod window;
@@ -24,6 +25,7 @@ pub use check::check;
 pub use keeper::{Keeper, Kept};
 pub use keys::{BUCKET as KEYS_BUCKET, Shredding, SubjectKeys};
 pub use resume::{Resume, resume};
+pub use schemas::{Drift, RegistryError, SchemaRegistry, Seen, read_schemas};
 pub use session::{JetStream, Wire};
 pub use setup::{Setup, StreamError, change_subjects, domain_subjects, ensure};
 

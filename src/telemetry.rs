@@ -57,6 +57,7 @@ struct Families {
     unchanged: Family<Labels, Counter>,
     untold: Family<Labels, Counter>,
     suppressed: Family<Labels, Counter>,
+    schema_drift: Family<Labels, Counter>,
     backfill_rows: Family<Labels, Counter>,
     backfill_state: Family<Labels, Whole>,
     health: Family<Labels, Whole>,
@@ -88,6 +89,7 @@ impl Families {
             unchanged: Family::default(),
             untold: Family::default(),
             suppressed: Family::default(),
+            schema_drift: Family::default(),
             backfill_rows: Family::default(),
             backfill_state: Family::default(),
             health: Family::default(),
@@ -144,6 +146,11 @@ impl Telemetry {
         r.register("backfill_rows", "Existing rows stored in the stream and acknowledged", f.backfill_rows);
         r.register("backfill_state", "Backfills that have a status", f.backfill_state);
         r.register("events_suppressed", "Changes that have no event because of the configuration", f.suppressed);
+        r.register(
+            "schema_drifts",
+            "Changes of tables that broke the schema of their events, by what was done",
+            f.schema_drift,
+        );
         r.register("untold_changes", "Statements whose changes, if any, are not in the log as rows", f.untold);
         r.register("health", "1 for the status that a component has", f.health);
         let build = Family::<Labels, Whole>::default();
@@ -296,6 +303,11 @@ impl SourceTelemetry {
         if count > 0 {
             self.families.suppressed.get_or_create(&self.with("reason", reason)).inc_by(count);
         }
+    }
+
+    /// Counts a change of a table that its events' schema may not follow, by what was done about it.
+    pub fn schema_drift(&self, reason: &str) {
+        self.families.schema_drift.get_or_create(&self.with("reason", reason)).inc();
     }
 
     /// Counts statements of which the log does not tell what they changed.

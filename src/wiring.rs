@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use figvine_change::{Connector, Finding, SourceError, SourceErrorKind};
+use figvine_change::{Batch, Connector, Finding, SourceError, SourceErrorKind, Table};
 use figvine_mysql::Mysql;
 use figvine_postgres::Postgres;
 use tokio::task::JoinSet;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backfill::Desk;
 use crate::config::{Config, EngineConfig, Source};
 use crate::event::Events;
+use crate::map::private::{Passing, Private};
 use crate::pipeline::{Pipeline, PipelineError, Until};
 use crate::telemetry::Telemetry;
 
@@ -148,6 +149,7 @@ fn pipeline<C: Connector>(
         stream: source.stream.clone(),
         nats: config.nats().clone(),
         private: Arc::clone(&source.private),
+        schemas: source.schemas,
         echoes: source.echoes.clone(),
         rules: Arc::clone(&source.rules),
         desk,
@@ -205,6 +207,22 @@ pub async fn check(source: &Source) -> Result<Vec<Finding>, SourceError> {
         Err(PipelineError::Source(error)) => Err(error),
         Err(other) => Err(invalid(other)),
     }
+}
+
+/// The captured tables of one source as the catalogue tells them now, without what is hidden.
+///
+/// # Errors
+/// When the database cannot be asked, or a rule does not fit a table.
+pub async fn shapes(source: &Source) -> Result<Vec<Arc<Table>>, PipelineError> {
+    let ask = async {
+        with_connector!(&source.engine, connector => {
+            let mut batch = Batch { tables: connector.shapes().await?, ..Batch::default() };
+            // No value is mapped, so no subject needs a key.
+            Private::new(Arc::clone(&source.private), Passing::default()).map(&mut batch).await?;
+            Ok(batch.tables)
+        })
+    };
+    Box::pin(ask).await
 }
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> SourceError {

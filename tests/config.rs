@@ -8,6 +8,7 @@ use std::time::Duration;
 use figvine::config::{self, At, Config, EngineConfig};
 use figvine::event::Format;
 use figvine::nats::Auth;
+use figvine::schema::{OnDrift, Policy};
 use figvine::stream::OnLoss;
 use figvine_change::debezium::{Binary, Decimal, Encoding, Time};
 use figvine_mysql::config::{Config as Mysql, Flavour, ZeroDate};
@@ -667,6 +668,34 @@ fn every_block_of_yaml_in_the_page_on_private_data_is_loaded() {
         let config = good(&text, &PASSWORDS);
         assert!(!config.sources()[0].private.hides_nothing(), "{block}");
     }
+}
+
+#[test]
+fn every_block_of_yaml_in_the_page_on_schemas_is_loaded() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schemas.md");
+    let page = fs::read_to_string(page).expect("committed");
+    let blocks: Vec<&str> =
+        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(block, _)| block).collect();
+    let policies: Vec<_> = blocks
+        .iter()
+        .map(|block| {
+            let lines: String = block.lines().map(|line| format!("    {line}\n")).collect();
+            good(&format!("{SMALL}{lines}"), &PASSWORDS).sources()[0].schemas.expect("they are on")
+        })
+        .collect();
+    let [defaults, backward] = policies.as_slice() else { panic!("{blocks:?}") };
+    assert_eq!(*defaults, Policy::default());
+    assert_eq!(good(SMALL, &PASSWORDS).sources()[0].schemas, Some(Policy::default()));
+    assert_eq!((backward.compatibility.forward, backward.on_drift), (false, OnDrift::Stop));
+}
+
+#[test]
+fn schemas_are_off_where_that_is_said_and_in_debeziums_format() {
+    let schemas = |more: &str| good(&format!("{SMALL}{more}"), &PASSWORDS).sources()[0].schemas;
+    assert_eq!(schemas("    schemas: { enabled: false }\n"), None);
+    assert_eq!(schemas("    format: debezium\n"), None);
+    let told = mistakes(&format!("{SMALL}    format: debezium\n    schemas: {{ on_drift: stop }}\n"), &PASSWORDS);
+    assert!(told.contains("the format debezium has no schemas of ours"), "{told}");
 }
 
 /// `INSTA_UPDATE=always` writes the file anew.

@@ -9,6 +9,7 @@ mod live {
     pub(crate) mod archive;
     pub(crate) mod golden;
     pub(crate) mod harness;
+    pub(crate) mod held;
     pub(crate) mod journal;
     pub(crate) mod orders;
 
@@ -31,6 +32,7 @@ mod live {
     mod reload;
     mod rules;
     mod samples;
+    mod schemas;
     mod shapes;
     mod standby;
     mod tables;

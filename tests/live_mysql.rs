@@ -9,6 +9,8 @@ mod golden;
 #[path = "live/harness.rs"]
 #[expect(dead_code, reason = "what concerns PostgreSQL is for the other live tests")]
 mod harness;
+#[path = "live/held.rs"]
+mod held;
 #[path = "live/journal.rs"]
 #[expect(dead_code, reason = "what concerns PostgreSQL is for the other live tests")]
 mod journal;
@@ -26,5 +28,6 @@ mod live_mysql {
     mod private;
     mod rules;
     mod samples;
+    mod schemas;
     mod traces;
 }

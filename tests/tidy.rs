@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules of `figvine` in the order of the data. Each imports only from those before it.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "telemetry",
     "checkpoint",
+    "schema",
     "event",
     "map",
     "nats",

@@ -29,6 +29,7 @@ pub(crate) async fn publish(config: &Path, rows: u64, per_transaction: u64) -> O
     let config = config::load(config, &std::env::vars().collect())?;
     let source = config.sources().first().ok_or("the configuration has no source")?;
     let pipeline = Pipeline {
+        schemas: None,
         echoes: source.echoes.clone(),
         rules: source.rules.clone(),
         connector: Arc::new(Made { rows, per_transaction: per_transaction.min(BATCH_ROWS) }),

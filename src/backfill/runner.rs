@@ -21,7 +21,7 @@ use crate::checkpoint::ReadMark;
 use crate::event::{Derived, Encoded, Encoder, Events, ReadOutcome, ReadPlace, Rows, Touched};
 use crate::map::private::{Private, PrivateError};
 use crate::map::rules::Rules;
-use crate::stream::SubjectKeys;
+use crate::stream::{RegistryError, SchemaRegistry, Seen, SubjectKeys};
 
 /// Chunks of a table that are there or being read.
 const AHEAD: usize = 2;
@@ -45,6 +45,7 @@ pub struct Runner<C: Connector> {
     desk: Arc<Desk>,
     private: Private<SubjectKeys>,
     rules: Rules,
+    registry: SchemaRegistry,
     changes: watch::Receiver<u64>,
     /// Why the source is to be spared just now.
     care: watch::Receiver<Option<String>>,
@@ -99,8 +100,7 @@ impl<C: Connector + 'static> Runner<C> {
     pub fn new(
         connector: Arc<C>,
         desk: Arc<Desk>,
-        private: Private<SubjectKeys>,
-        rules: Rules,
+        (private, registry, rules): (Private<SubjectKeys>, SchemaRegistry, Rules),
         care: watch::Receiver<Option<String>>,
         context: async_nats::jetstream::Context,
     ) -> Self {
@@ -117,6 +117,7 @@ impl<C: Connector + 'static> Runner<C> {
             desk,
             private,
             rules,
+            registry,
             care,
             window: Window::default(),
             lanes: Vec::new(),
@@ -281,6 +282,7 @@ impl<C: Connector + 'static> Runner<C> {
             let mut request = lane.request.clone();
             request.rows = Busy::chunk_rows(is_busy, lane.chunk_rows);
             let mut private = self.private.clone();
+            let registry = self.registry.clone();
             let (task, reader, connector) = (lane.task.clone(), lane.reader.take(), Arc::clone(&self.connector));
             self.reads.spawn(async move {
                 let began = Instant::now();
@@ -293,6 +295,8 @@ impl<C: Connector + 'static> Runner<C> {
                     request.upto = opened(&private, request.upto)?;
                     let mut chunk = reader.read(&request).await?;
                     private.map_chunk(&mut chunk).await.map_err(hidden)?;
+                    // What breaks a schema is told when the log comes to it.
+                    registry.admit(&chunk.batch.tables, Seen::Elsewhere).await.map_err(unkept)?;
                     Ok((reader, chunk))
                 });
                 Finished { task, id, outcome: outcome.await, took: began.elapsed() }
@@ -582,5 +586,15 @@ fn hidden(error: PrivateError) -> SourceError {
         what: error.to_string(),
         hint: Some(error.hint().into()),
         source: None,
+    }
+}
+
+fn unkept(error: RegistryError) -> SourceError {
+    SourceError {
+        kind: SourceErrorKind::Unreachable,
+        code: "FV-2212",
+        what: error.to_string(),
+        hint: Some("Look at the nats server's log.".into()),
+        source: error.source,
     }
 }

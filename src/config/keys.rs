@@ -146,6 +146,7 @@ const SOURCE: &[Key] = &[
     .or("none"),
     key("backfill", Kind::Section(BACKFILL), "How existing rows are read."),
     key("ignore", Kind::Section(IGNORE), "Transactions that are not told."),
+    key("schemas", Kind::Section(SCHEMAS), "The schemas of event types: how they may change."),
     key("private", Kind::Section(PRIVATE), "What of the rows is hidden before anything leaves the process."),
     key("rules", Kind::Each(RULE), "Domain events that are made of changes."),
     key("rule_files", Kind::List, "Files with more rules, each with the key rules."),
@@ -224,6 +225,30 @@ const IGNORE: &[Key] = &[
         Kind::List,
         "PostgreSQL: globs over the prefixes of logical messages; MySQL, MariaDB: texts in comments of statements.",
     ),
+];
+
+const SCHEMAS: &[Key] = &[
+    key("enabled", Kind::Bool, "Whether schemas are kept and named; the format debezium has none.").or("true"),
+    key(
+        "compatibility",
+        Kind::Word(&[
+            "full_transitive",
+            "full",
+            "backward",
+            "backward_transitive",
+            "forward",
+            "forward_transitive",
+            "none",
+        ]),
+        "What a change within a major version must keep readable: older events for new consumers (backward), newer ones for old (forward), both (full).",
+    )
+    .or("full_transitive"),
+    key(
+        "on_drift",
+        Kind::Word(&["degrade", "stop"]),
+        "What to do about a change that is not compatible: begin a new major version, or stop at it.",
+    )
+    .or("degrade"),
 ];
 
 const PRIVATE: &[Key] = &[

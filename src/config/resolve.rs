@@ -196,6 +196,7 @@ impl Reader<'_> {
         let ignore = self.below(section, "ignore");
         let mut ignored = |key| ignore.as_ref().map(|ignore| self.list(ignore, key)).unwrap_or_default();
         let (origins, annotations) = (ignored("origins"), ignored("annotations"));
+        let schemas = self.schemas(section, events.format);
         let seed = stream.as_ref().map(|stream| stream.name.clone()).unwrap_or_default();
         let given: Vec<_> = ENGINES.into_iter().filter(|key| section.has(key)).collect();
         let mut engines = Vec::new();
@@ -238,6 +239,7 @@ impl Reader<'_> {
             engine,
             events,
             private: Arc::new(private?),
+            schemas,
             echoes: Echoes::new(origins.into_iter().map(Into::into)),
             stream: stream.map(|stream| match rules.is_empty() {
                 true => stream,

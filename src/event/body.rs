@@ -1,11 +1,14 @@
 //! Bodies: a change as JSON, members in a fixed order, no blanks.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use figvine_change::{Batch, Cell, Op, Row, RowChange, Table, ValueError, json};
 
 use super::identity::Key;
 use super::texts::{ColumnText, Kind, TableText};
+use crate::schema::Refusal;
 
 /// Why a change has no event; the caller knows which change it was.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(super) enum Fault {
     Malformed(&'static str),
     /// The event is larger than may be sent: headers and body, in bytes.
     TooLarge { size: usize },
+    /// The table's shape breaks its event type's schema, and may not.
+    Drift(Arc<Refusal>),
 }
 
 /// A row change with its rows at hand, and what is told of it.

@@ -10,6 +10,7 @@ pub(super) const ENVELOPE: Envelope = Envelope {
         id: b"ce-specversion: 1.0\r\nce-id: ",
         source: b"\r\nce-source: ",
         event_type: b"\r\nce-type: ",
+        dataschema: b"\r\nce-dataschema: ",
         subject: b"\r\nce-subject: ",
         time: b"\r\nce-time: ",
         partitionkey: b"\r\nce-partitionkey: ",

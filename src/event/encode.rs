@@ -22,6 +22,7 @@ use super::texts::{Kind, SourceText, TransactionText};
 use super::touch::{RowId, Touch, Touched};
 use super::{Events, Settings, TemplateError};
 use crate::checkpoint::{Told, Writer};
+use crate::schema::Schemas;
 
 /// Figures of one batch. Those of a batch that failed are told with the next one's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,6 +130,13 @@ impl Encoder {
     #[must_use]
     pub fn holds(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// From now on events name the versions of their types, as far as these are known when a table comes.
+    #[must_use]
+    pub fn naming(mut self, schemas: &Arc<Schemas>) -> Self {
+        self.source.name_schemas(Arc::clone(schemas));
+        self
     }
 
     /// From now on notes what is touched of these tables, by `schema.table`.
@@ -467,6 +475,7 @@ impl Encoder {
             Fault::TooLarge { size } => {
                 EncodeError::TooLarge { identity, table: name(), size, limit: self.max_payload }
             }
+            Fault::Drift(refusal) => EncodeError::Drift { identity, table: name(), refusal },
             Fault::Malformed(what) => EncodeError::Malformed { identity, what },
         }
     }

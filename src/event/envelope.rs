@@ -40,6 +40,7 @@ pub(super) struct Dress {
     pub(super) id: &'static [u8],
     pub(super) source: &'static [u8],
     pub(super) event_type: &'static [u8],
+    pub(super) dataschema: &'static [u8],
     pub(super) subject: &'static [u8],
     pub(super) time: &'static [u8],
     pub(super) partitionkey: &'static [u8],

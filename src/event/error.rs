@@ -1,8 +1,11 @@
 //! Why a change has no event.
 
+use std::sync::Arc;
+
 use figvine_change::ValueError;
 
 use super::identity::Identity;
+use crate::schema::Refusal;
 
 /// A change that has no event.
 ///
@@ -51,6 +54,16 @@ pub enum EncodeError {
         /// The most that may be sent, in bytes.
         limit: usize,
     },
+    /// The table has another shape, which its event type's schema may not follow.
+    #[error("change {identity} of table {table}: {refusal}")]
+    Drift {
+        /// The change.
+        identity: Identity,
+        /// `schema.table`.
+        table: Box<str>,
+        /// What breaks.
+        refusal: Arc<Refusal>,
+    },
     /// The batch contradicts itself: a connector's fault.
     #[error("change {identity}: malformed batch: {what}")]
     Malformed {
@@ -70,6 +83,7 @@ impl EncodeError {
             | Self::NoKey { identity, .. }
             | Self::KeyNotCarried { identity, .. }
             | Self::TooLarge { identity, .. }
+            | Self::Drift { identity, .. }
             | Self::Malformed { identity, .. } => identity,
         }
     }

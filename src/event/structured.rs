@@ -10,6 +10,7 @@ pub(super) const ENVELOPE: Envelope = Envelope {
         id: br#"{"specversion":"1.0","id":""#,
         source: br#"","source":""#,
         event_type: br#"","type":""#,
+        dataschema: br#"","dataschema":""#,
         subject: br#"","subject":""#,
         time: br#"","time":""#,
         partitionkey: br#"","partitionkey":""#,

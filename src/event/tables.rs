@@ -67,7 +67,7 @@ impl Tables {
                 let by_name = self.by_name.get(&*table.schema).and_then(|tables| tables.get(&*table.name));
                 let place = match by_name {
                     Some(place) => *place,
-                    None => self.add(source, table),
+                    None => self.add(source, table)?,
                 };
                 if let Some(slot) = self.places.get_mut(index as usize) {
                     *slot = Some(place);
@@ -77,16 +77,17 @@ impl Tables {
         };
         let entry = self.entry(place)?;
         if !Arc::ptr_eq(&entry.text.table, table) {
-            entry.text = TableText::new(source, table);
+            entry.text = TableText::new(source, table).map_err(Fault::Drift)?;
         }
         Ok(place)
     }
 
-    fn add(&mut self, source: &SourceText, table: &Arc<Table>) -> usize {
+    fn add(&mut self, source: &SourceText, table: &Arc<Table>) -> Result<usize, Fault> {
         let place = self.entries.len();
-        self.entries.push(Entry { text: TableText::new(source, table), shape: None, counts: Counts::default() });
+        let text = TableText::new(source, table).map_err(Fault::Drift)?;
+        self.entries.push(Entry { text, shape: None, counts: Counts::default() });
         self.by_name.entry(table.schema.clone()).or_default().insert(table.name.clone(), place);
-        place
+        Ok(place)
     }
 
     pub(super) fn entry(&mut self, place: usize) -> Result<&mut Entry, Fault> {

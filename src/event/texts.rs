@@ -13,6 +13,7 @@ use super::read::ReadPlace;
 use super::subject::{Subject, Template};
 use super::{Settings, TemplateError};
 use crate::checkpoint::Writer;
+use crate::schema::{Refusal, Schemas};
 
 /// What is the same for all events of a source.
 pub(super) struct SourceText {
@@ -32,9 +33,11 @@ pub(super) struct SourceText {
     pub(super) message_type: EventType,
     /// `source` and `type` of changes of a table's shape.
     schema_changed: EventType,
+    /// The versions of the event types, where events name them.
+    schemas: Option<Arc<Schemas>>,
 }
 
-/// A type of events: its name, and the attributes `source` and `type` as they are written.
+/// A type of events: its name, and the attributes `source`, `type` and `dataschema` as they are written.
 #[derive(Debug, Clone)]
 pub(super) struct EventType {
     pub(super) name: Arc<str>,
@@ -42,13 +45,17 @@ pub(super) struct EventType {
 }
 
 impl EventType {
-    fn new(name: String, ce_source: &str, dress: Option<&Dress>) -> Self {
+    fn new(name: String, ce_source: &str, dataschema: Option<&str>, dress: Option<&Dress>) -> Self {
         let mut attributes = Vec::new();
         if let Some(dress) = dress {
             attributes.extend_from_slice(dress.source);
             (dress.escape)(ce_source.as_bytes(), &mut attributes);
             attributes.extend_from_slice(dress.event_type);
             (dress.escape)(name.as_bytes(), &mut attributes);
+            if let Some(uri) = dataschema {
+                attributes.extend_from_slice(dress.dataschema);
+                (dress.escape)(uri.as_bytes(), &mut attributes);
+            }
         }
         Self { name: name.into(), attributes }
     }
@@ -73,8 +80,9 @@ impl SourceText {
         if envelope.shape == Shape::Debezium {
             message_origin = debezium.of_table(None);
         }
-        let event_type =
-            |suffix| EventType::new(format!("{}.{suffix}", settings.source), &settings.ce_source, envelope.dress());
+        let event_type = |suffix| {
+            EventType::new(format!("{}.{suffix}", settings.source), &settings.ce_source, None, envelope.dress())
+        };
         Ok(Self {
             name: settings.source.clone(),
             envelope,
@@ -87,14 +95,31 @@ impl SourceText {
             message_origin,
             message_type: event_type("message"),
             schema_changed: event_type("schema_changed"),
+            schemas: None,
         })
+    }
+
+    /// From now on events name the versions of their types.
+    pub(super) fn name_schemas(&mut self, schemas: Arc<Schemas>) {
+        let event_type = |suffix: &str| {
+            let uri = schemas.fixed_uri(suffix);
+            EventType::new(format!("{}.{suffix}", self.name), &self.ce_source, uri.as_deref(), self.envelope.dress())
+        };
+        self.message_type = event_type("message");
+        self.schema_changed = event_type("schema_changed");
+        self.schemas = Some(schemas);
     }
 }
 
 impl SourceText {
     /// A type of domain events.
     pub(super) fn event_type(&self, name: &str) -> EventType {
-        EventType::new(name.to_owned(), &self.ce_source, self.envelope.dress())
+        EventType::new(
+            name.to_owned(),
+            &self.ce_source,
+            self.schemas.as_ref().and_then(|schemas| schemas.domain_uri(name)).as_deref(),
+            self.envelope.dress(),
+        )
     }
 }
 
@@ -188,7 +213,9 @@ impl ColumnText {
 }
 
 impl TableText {
-    pub(super) fn new(source: &SourceText, table: &Arc<Table>) -> Self {
+    /// Refused where the table's shape is.
+    pub(super) fn new(source: &SourceText, table: &Arc<Table>) -> Result<Self, Arc<Refusal>> {
+        let dataschema = source.schemas.as_ref().map(|schemas| schemas.uri(table)).transpose()?.flatten();
         let columns = table.columns.iter().enumerate().map(|(at, column)| {
             let mut name = vec![b','];
             json::write_str(&column.name, &mut name);
@@ -209,16 +236,16 @@ impl TableText {
                 return source.schema_changed.clone();
             }
             let name = format!("{}.{}.{}.{}", source.name, table.schema, table.name, kind.participle());
-            EventType::new(name, &source.ce_source, source.envelope.dress())
+            EventType::new(name, &source.ce_source, dataschema.as_deref(), source.envelope.dress())
         });
-        Self {
+        Ok(Self {
             table: Arc::clone(table),
             name: table.qualified_name().into(),
             columns: columns.collect(),
             subject: source.template.of_table(&source.name, &table.schema, &table.name),
             origin,
             types,
-        }
+        })
     }
 
     pub(super) fn event_type(&self, kind: Kind) -> &EventType {

@@ -19,6 +19,7 @@ mod outbox;
 mod plan;
 mod rows;
 mod settings;
+mod shapes;
 
 pub use aggregate::OnLarge;
 pub use derive::{Explained, RuleError, Rules};

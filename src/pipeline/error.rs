@@ -8,7 +8,7 @@ use crate::map::private::PrivateError;
 use crate::map::rules::RuleError;
 use crate::nats::NatsError;
 use crate::stream::keeper::KeepError;
-use crate::stream::{BrokerError, ChainError, StreamError};
+use crate::stream::{BrokerError, ChainError, RegistryError, StreamError};
 
 /// A session's end that nobody asked for.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,9 @@ pub enum PipelineError {
     /// What is backfilled.
     #[error(transparent)]
     Shelf(#[from] ShelfError),
+    /// The schemas of event types.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The chain.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -40,6 +43,14 @@ pub enum PipelineError {
     /// A change that rules cannot be applied to.
     #[error(transparent)]
     Rule(#[from] RuleError),
+    /// A rule's events are not what their major version promises.
+    #[error("the data of event type {event_type} breaks the schema of its major version: {what}")]
+    EventDrift {
+        /// The type.
+        event_type: String,
+        /// What breaks.
+        what: String,
+    },
     /// A change that has no event.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -75,11 +86,13 @@ impl PipelineError {
             Self::Source(error) => error.kind.consequence(),
             Self::Nats(error) => transient_if(error.kind.is_transient()),
             Self::Stream(error) => transient_if(error.is_transient()),
-            Self::Broker(BrokerError::Away { .. } | BrokerError::NoStream) | Self::Keep(_) | Self::Shelf(_) => {
-                Consequence::Transient
-            }
+            Self::Broker(BrokerError::Away { .. } | BrokerError::NoStream)
+            | Self::Keep(_)
+            | Self::Shelf(_)
+            | Self::Registry(_) => Consequence::Transient,
             Self::Private(error) => transient_if(error.is_transient()),
             Self::Broker(BrokerError::Refused { .. }) => Consequence::Fatal,
+            Self::EventDrift { .. } | Self::Encode(EncodeError::Drift { .. }) => Consequence::Fatal,
             Self::Rule(_) | Self::Encode(_) => Consequence::Poison,
             Self::Chain(_)
             | Self::Wiped { .. }
@@ -101,7 +114,7 @@ impl PipelineError {
                 SourceErrorKind::Invalid => 3,
                 SourceErrorKind::Undecodable => 1,
             },
-            Self::Nats(_) | Self::Stream(_) | Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) => 7,
+            Self::Nats(_) | Self::Stream(_) | Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) | Self::Registry(_) => 7,
             Self::Chain(error) => match error {
                 ChainError::StreamLost { .. } | ChainError::LostAcknowledged { .. } | ChainError::TailGone { .. } => 8,
                 ChainError::Fenced { .. } | ChainError::Displaced { .. } => 9,
@@ -111,7 +124,7 @@ impl PipelineError {
             Self::Private(error) if error.is_transient() => 7,
             Self::Private(PrivateError::Malformed(_)) => 1,
             Self::Private(_) => 3,
-            Self::Rule(RuleError::Plan(_)) => 3,
+            Self::EventDrift { .. } | Self::Rule(RuleError::Plan(_)) => 3,
             Self::Wiped { .. } => 8,
             Self::Template(_) => 3,
             Self::NoRoom { .. } => 7,
@@ -129,6 +142,7 @@ impl PipelineError {
             Self::Broker(_) => "FV-2202",
             Self::Keep(_) => "FV-2203",
             Self::Shelf(_) => "FV-2208",
+            Self::Registry(_) => "FV-2212",
             Self::Chain(error) => match error {
                 ChainError::StreamLost { .. } => "FV-2301",
                 ChainError::LostAcknowledged { .. } => "FV-2302",
@@ -142,6 +156,8 @@ impl PipelineError {
             Self::Wiped { .. } => "FV-2309",
             Self::Private(error) => error.code(),
             Self::Rule(error) => error.code(),
+            Self::EventDrift { .. } => "FV-3302",
+            Self::Encode(EncodeError::Drift { .. }) => "FV-3301",
             Self::Encode(_) => "FV-3101",
             Self::Template(_) => "FV-3102",
             Self::NoRoom { .. } => "FV-2102",
@@ -157,12 +173,20 @@ impl PipelineError {
             Self::Source(error) => error.hint.clone(),
             Self::Nats(_) => Some("Check `nats.url`, and that the server runs.".into()),
             Self::Stream(error) => Some(error.hint().into()),
-            Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) => Some("Look at the nats server's log.".into()),
+            Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) | Self::Registry(_) => Some("Look at the nats server's log.".into()),
             Self::Chain(error) => Some(error.hint().into()),
             Self::Private(error) => Some(error.hint().into()),
             Self::Rule(error) => Some(error.hint().into()),
+            Self::EventDrift { .. } => {
+                Some("Raise `version` of the rule, so that consumers can tell, or set `schemas.on_drift: degrade`.".into())
+            }
             Self::Encode(EncodeError::TooLarge { .. }) => Some(
                 "Raise `max_payload` of the nats server. Nothing was skipped: the source's log is kept from there."
+                    .into(),
+            ),
+            Self::Encode(EncodeError::Drift { .. }) => Some(
+                "Nothing was skipped: the source's log is kept from there. Once its consumers are ready for a new major version, \
+                 say `schemas.on_drift: degrade` and start again; see docs/schemas.md."
                     .into(),
             ),
             Self::Encode(EncodeError::NoKey { .. }) => {

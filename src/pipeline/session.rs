@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
+use super::schemas;
 use super::{Pipeline, PipelineError, Until};
 use crate::backfill::{self, Desk, Initial, Runner, Shelf, marks_behind};
 use crate::checkpoint::Writer;
@@ -18,7 +19,10 @@ use crate::map::private::{Private, PrivateError};
 use crate::map::rules::Rules;
 use crate::stream::keeper::{Keeper, Key};
 use crate::stream::wire::CHAIN_BYTES;
-use crate::stream::{Broker, ChainError, JetStream, OnLoss, Publisher, Settings, Stored, SubjectKeys, ensure, resume};
+use crate::stream::{
+    Broker, ChainError, JetStream, OnLoss, Publisher, SchemaRegistry, Seen, Settings, Stored, SubjectKeys,
+};
+use crate::stream::{ensure, resume};
 use crate::telemetry::{Phase, SourceTelemetry, seconds_since};
 
 /// Batches that wait for the chain. Its window holds thousands of events more.
@@ -54,6 +58,7 @@ struct Begun<S> {
     source: S,
     private: Private<SubjectKeys>,
     keys: SubjectKeys,
+    registry: SchemaRegistry,
     encoder: Encoder,
     publisher: Publisher<JetStream>,
     keeper: Keeper<Key>,
@@ -81,6 +86,7 @@ async fn begin<C: Connector>(
     let mut keeper = Keeper::new(key, stream, setup.stream_id.clone());
     let kept = keeper.read().await?;
     let shelf = Shelf::open(&context, stream).await?;
+    let registry = schemas::open(pipeline, &context).await?;
     let keys = match private.master() {
         None => SubjectKeys::none(&stream.source),
         Some(master) => SubjectKeys::open(&context, stream, master).await.map_err(PrivateError::Key)?,
@@ -104,6 +110,8 @@ async fn begin<C: Connector>(
     // The source is ours from here on, and so are its backfills.
     recall(&pipeline.desk, &shelf, &context, stream, (&setup.stream_id, tail.last_seq)).await?;
     let tables = connector.tables().await;
+    let mut private = Private::new(Arc::clone(private), keys.clone());
+    schemas::begin(pipeline, &registry, tables.as_deref().unwrap_or_default(), &mut private).await?;
     match tables {
         Ok(tables) => pipeline.desk.learn(tables),
         Err(error) if is_first && pipeline.desk.settings().initial == Initial::Backfill => return Err(error.into()),
@@ -123,7 +131,11 @@ async fn begin<C: Connector>(
         return Err(PipelineError::NoRoom { max_payload: setup.max_payload });
     }
     let writer = Writer::fresh();
-    let mut encoder = Encoder::new(events, source.engine(), &writer, max_payload)?;
+    let encoder = Encoder::new(events, source.engine(), &writer, max_payload)?;
+    let mut encoder = match registry.schemas() {
+        Some(schemas) => encoder.naming(schemas),
+        None => encoder,
+    };
     if let Some(from) = &resumed_at {
         encoder.resume(from, resumed.told);
     }
@@ -133,8 +145,9 @@ async fn begin<C: Connector>(
     );
     let stored = Stored { sequence: tail.last_seq, position: Some(source.started_at().clone()), reads: None };
     Ok(Begun {
-        private: Private::new(Arc::clone(private), keys.clone()),
+        private,
         keys,
+        registry,
         encoder,
         publisher: Publisher::new(broker, stream, writer, &tail, Arc::clone(telemetry)),
         keeper,
@@ -189,7 +202,7 @@ impl<S: Source> Begun<S> {
         goal: Option<Position>,
         stop: &CancellationToken,
     ) -> Result<(), PipelineError> {
-        let Self { mut source, private, keys, mut encoder, publisher, keeper, .. } = self;
+        let Self { mut source, private, keys, registry, mut encoder, publisher, keeper, .. } = self;
         let Self { mut witness, ledger, stored, durable, context, .. } = self;
         let (sender, events) = mpsc::channel(BATCHES_AHEAD);
         let ledger = Arc::new(ledger);
@@ -211,8 +224,9 @@ impl<S: Source> Begun<S> {
         behind.spawn(async move { following.0.follow(following.1).await });
 
         let rules = Rules::new(Arc::clone(&pipeline.rules));
-        let runner = Runner::new(Arc::clone(connector), Arc::clone(desk), private.clone(), rules, spared, context);
-        let reader = Reader { pipeline, ledger: &ledger, goal: goal.as_ref(), stop };
+        let beside_rows = (private.clone(), registry.clone(), rules);
+        let runner = Runner::new(Arc::clone(connector), Arc::clone(desk), beside_rows, spared, context);
+        let reader = Reader { pipeline, registry: &registry, ledger: &ledger, goal: goal.as_ref(), stop };
         let read = reader.run(&mut source, private, &mut encoder, runner, seen, sender).await;
         // From here on nothing is read. The chain ends when all is stored, the keeper when the chain ends.
         let chained = chain.join_next().await;
@@ -237,6 +251,7 @@ impl<S: Source> Begun<S> {
 /// The first stage: reads, encodes, hands on.
 struct Reader<'a, C> {
     pipeline: &'a Pipeline<C>,
+    registry: &'a SchemaRegistry,
     ledger: &'a Ledger,
     goal: Option<&'a Position>,
     stop: &'a CancellationToken,
@@ -290,6 +305,14 @@ impl<C: Connector + 'static> Reader<'_, C> {
                 // Keys of subjects may have to be waited for.
                 () = self.stop.cancelled() => return Ok(()),
                 hidden = private.map(&mut batch) => hidden?,
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                // Versions are kept before any event names them.
+                drifts = self.registry.admit(&batch.tables, Seen::InLog) => {
+                    schemas::note(&self.pipeline.telemetry, &drifts?);
+                }
             }
             self.note(&batch, source.untold());
             self.pipeline.telemetry.suppressed("echo", self.pipeline.echoes.take_out(&mut batch));

@@ -1,10 +1,11 @@
 //! The contract between a connector and the bridge.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::{Batch, ChunkReader, Finding, Load, NamedColumn, Position, SourceError, TableSize};
+use crate::{Batch, ChunkReader, Finding, Load, NamedColumn, Position, SourceError, Table, TableSize};
 
 /// Committed row changes of one database, in commit order.
 ///
@@ -117,6 +118,15 @@ pub trait Connector: Send + Sync {
     /// # Errors
     /// When the server cannot be asked.
     fn columns(&self) -> impl Future<Output = Result<Vec<NamedColumn>, SourceError>> + Send {
+        async { Ok(Vec::new()) }
+    }
+
+    /// The captured tables in the shape that they have now, as the log would tell it of rows that are written next; changes
+    /// nothing. A table that cannot be looked at is left out. None of a connector that has no catalogue to ask.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    fn shapes(&self) -> impl Future<Output = Result<Vec<Arc<Table>>, SourceError>> + Send {
         async { Ok(Vec::new()) }
     }
 

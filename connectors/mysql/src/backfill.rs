@@ -23,9 +23,10 @@ mod shape;
 mod sight;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use figvine_change::{Chunk, ChunkReader, ChunkRequest, Cursor, SourceError, SourceErrorKind};
+use figvine_change::{Chunk, ChunkReader, ChunkRequest, Cursor, SourceError, SourceErrorKind, Table};
 
 use crate::catalogue::{Catalogue, Server};
 use crate::config::Flavour;
@@ -79,6 +80,23 @@ struct Pass {
     at: u64,
     /// A row that was read and is not handed out yet.
     pending: Option<Vec<u8>>,
+}
+
+/// A table as the log would tell it now; `None` where there is none, or it cannot be looked at.
+pub(crate) async fn shape(
+    catalogue: &mut Catalogue,
+    server: &Server,
+    values: &RowValues,
+    of: (&str, &str),
+) -> Result<Option<Arc<Table>>, SourceError> {
+    match Shape::ask(catalogue, server, values, of).await {
+        Ok(shape) => Ok(shape.map(|shape| shape.table)),
+        Err(error) if matches!(error.kind, SourceErrorKind::Refused | SourceErrorKind::Invalid) => {
+            tracing::debug!(%error, "a table without a shape");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 impl MysqlRows {

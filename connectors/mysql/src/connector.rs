@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use figvine_change::{
     Connector, Durable, Engine, Finding, Load, NamedColumn, Position, ReadOrder, Retention, SourceError,
-    SourceErrorKind, TableSize,
+    SourceErrorKind, Table, TableSize,
 };
 use secrecy::ExposeSecret;
 
 use crate::annotation::Annotations;
-use crate::backfill::{MysqlRows, PassedOn, RowValues};
+use crate::backfill::{self, MysqlRows, PassedOn, RowValues};
 use crate::catalogue::{Catalogue, Server, TableFacts};
 use crate::config::{Config, Flavour, Keyless};
 use crate::error::{Told, failure, same_server_id};
@@ -149,6 +149,22 @@ impl Connector for Mysql {
             captured.push(column);
         }
         Ok(captured)
+    }
+
+    async fn shapes(&self) -> Result<Vec<Arc<Table>>, SourceError> {
+        let (mut catalogue, server) = Box::pin(self.server()).await?;
+        let values = RowValues {
+            keyless: self.config.keyless,
+            options: self.config.values.clone(),
+            charsets: charsets(&mut catalogue, &server).await?,
+        };
+        let facts = catalogue.tables().await?;
+        let mut shapes = Vec::new();
+        for fact in facts.iter().filter(|fact| fact.is_base() && self.globs.matches_table(&fact.schema, &fact.name)) {
+            let of = (fact.schema.as_str(), fact.name.as_str());
+            shapes.extend(Box::pin(backfill::shape(&mut catalogue, &server, &values, of)).await?);
+        }
+        Ok(shapes)
     }
 
     async fn reader(&self) -> Result<MysqlRows, SourceError> {

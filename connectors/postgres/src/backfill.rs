@@ -22,10 +22,11 @@ mod rows;
 mod shape;
 mod sight;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
-use figvine_change::{Chunk, ChunkReader, ChunkRequest, SourceError, SourceErrorKind};
+use figvine_change::{Chunk, ChunkReader, ChunkRequest, NamedColumn, SourceError, SourceErrorKind, Table};
 
 pub(crate) use listing::{Added, Looks, load, tables};
 
@@ -72,6 +73,26 @@ struct Known {
     digest: String,
     /// Bytes per row in the last chunk; 0 before the first.
     width: usize,
+}
+
+/// The tables of these columns as the log would tell them now.
+pub(crate) async fn shapes(postgres: &Postgres, columns: &[NamedColumn]) -> Result<Vec<Arc<Table>>, SourceError> {
+    let catalogue = postgres.catalogue().await?;
+    let version = catalogue.server().await?.version;
+    let captured = Captured::new(&postgres.config, &postgres.globs);
+    let names: BTreeSet<_> = columns.iter().map(|column| (&*column.schema, &*column.table)).collect();
+    let mut shapes = Vec::with_capacity(names.len());
+    for (schema, table) in names {
+        match shape::learn(&catalogue, version, &captured, (schema, table)).await {
+            Ok(shape) => shapes.push(shape.table),
+            // Dropped meanwhile, or not in the publication (yet).
+            Err(error) if error.kind == SourceErrorKind::Invalid => {
+                tracing::debug!(%error, "a table without a shape");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(shapes)
 }
 
 impl PostgresReader {

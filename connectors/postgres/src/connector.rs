@@ -1,10 +1,11 @@
 //! The way to one PostgreSQL database.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use figvine_change::{
-    Connector, Durable, Engine, Finding, Load, NamedColumn, Position, Retention, SourceError, SourceErrorKind,
+    Connector, Durable, Engine, Finding, Load, NamedColumn, Position, Retention, SourceError, SourceErrorKind, Table,
     TableSize,
 };
 use secrecy::ExposeSecret;
@@ -161,6 +162,10 @@ impl Connector for Postgres {
             }
         }
         Ok(columns)
+    }
+
+    async fn shapes(&self) -> Result<Vec<Arc<Table>>, SourceError> {
+        backfill::shapes(self, &self.columns().await?).await
     }
 
     async fn reader(&self) -> Result<PostgresReader, SourceError> {

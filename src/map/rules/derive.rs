@@ -577,21 +577,20 @@ impl Rules {
             match &rule.data {
                 CompiledData::Members(members) => {
                     out.bytes.push(b'{');
-                    for (place, (name, expression)) in members.iter().enumerate() {
+                    for (place, member) in members.iter().enumerate() {
                         if place > 0 {
                             out.bytes.push(b',');
                         }
-                        out.bytes.extend_from_slice(name);
-                        let value = match expression.as_slot().and_then(|slot| slots.get(slot)) {
+                        out.bytes.extend_from_slice(&member.quoted);
+                        match member.expression.as_slot().and_then(|slot| slots.get(slot)) {
                             // A column as it stands: its own bytes.
-                            Some(Slot::Json(text, _)) => {
-                                out.bytes.extend_from_slice(text.as_bytes());
-                                continue;
+                            Some(Slot::Json(text, _)) => out.bytes.extend_from_slice(text.as_bytes()),
+                            _ => {
+                                let value = member.expression.run(&scope);
+                                let key = || format!("data.{}", member.name);
+                                value.map_err(|source| fault(&key(), source))?.write(&mut out.bytes);
                             }
-                            _ => expression.run(&scope),
-                        };
-                        let name = || String::from_utf8_lossy(name).trim_matches(['"', ':']).to_owned();
-                        value.map_err(|source| fault(&format!("data.{}", name()), source))?.write(&mut out.bytes);
+                        }
                     }
                     out.bytes.push(b'}');
                 }

@@ -111,6 +111,7 @@ pub struct Rule {
     pub(super) name: Arc<str>,
     pub(super) event_type: Arc<str>,
     pub(super) versioned: Arc<str>,
+    pub(super) major: u32,
     pub(super) schema: Box<str>,
     pub(super) table: Box<str>,
     pub(super) on: Vec<On>,
@@ -132,8 +133,25 @@ pub(super) enum CompiledKey {
 #[derive(Debug, Clone)]
 pub(super) enum CompiledData {
     Row,
-    /// Each with `"name":` as it is written.
-    Members(Vec<(Vec<u8>, Expression)>),
+    Members(Vec<Member>),
+}
+
+/// A member of a body.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) name: Box<str>,
+    /// `"name":`
+    pub(super) quoted: Vec<u8>,
+    pub(super) expression: Expression,
+}
+
+impl Member {
+    fn new(name: &str, expression: Expression) -> Self {
+        let mut quoted = Vec::new();
+        figvine_change::json::write_str(name, &mut quoted);
+        quoted.push(b':');
+        Self { name: name.into(), quoted, expression }
+    }
 }
 
 /// A name of a type, a rule or a list: one token of a subject.
@@ -193,22 +211,20 @@ impl Rule {
             ),
             Key::Expression(text) => CompiledKey::Expressions(compile("key", text, &mut names).into_iter().collect()),
         };
-        let member = |name: &str| {
-            let mut text = Vec::new();
-            figvine_change::json::write_str(name, &mut text);
-            text.push(b':');
-            text
-        };
         let data = match &draft.data {
             Data::Row => CompiledData::Row,
             Data::Columns(columns) => CompiledData::Members(
-                columns.iter().map(|column| (member(column), Expression::column(side, column, &mut names))).collect(),
+                columns
+                    .iter()
+                    .map(|column| Member::new(column, Expression::column(side, column, &mut names)))
+                    .collect(),
             ),
             Data::Members(members) => {
                 let mut compiled = Vec::new();
                 for (name, text) in members {
                     compiled.extend(
-                        compile(&format!("data.{name}"), text, &mut names).map(|expression| (member(name), expression)),
+                        compile(&format!("data.{name}"), text, &mut names)
+                            .map(|expression| Member::new(name, expression)),
                     );
                 }
                 CompiledData::Members(compiled)
@@ -245,6 +261,7 @@ impl Rule {
             name: name.into(),
             event_type: draft.event_type.as_str().into(),
             versioned: format!("{}.v{}", draft.event_type, draft.version).into(),
+            major: u32::try_from(draft.version).unwrap_or(u32::MAX),
             schema: schema.into(),
             table: table.into(),
             on: draft.on.clone(),

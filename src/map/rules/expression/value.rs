@@ -87,9 +87,10 @@ impl<'a> Value<'a> {
                 let members: Members<'a> = serde_json::from_str(text).map_err(unreadable)?;
                 Ok(Self::Map(Rc::new(members.0)))
             }
-            _ => match text.parse::<i128>() {
-                Ok(number) if is_whole(number) => Ok(Self::Int(number)),
-                _ => match Decimal::parse(text) {
+            _ if let Ok(number) = text.parse::<i64>() => Ok(Self::Int(number.into())),
+            _ => match text.parse::<u64>() {
+                Ok(number) => Ok(Self::Int(number.into())),
+                Err(_) => match Decimal::parse(text) {
                     Some(decimal) => Ok(Self::Decimal(decimal)),
                     None => text.parse().map(Self::Float).map_err(|_| EvalError::Unreadable("JSON")),
                 },
