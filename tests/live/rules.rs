@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{DATABASE, World, wait_growth};
+use super::held::{hold, kept};
 use super::journal::Random;
 use super::orders::{self, Order};
 
@@ -90,7 +91,39 @@ async fn each_committed_order_is_told_once_with_its_lines_whatever_is_killed() {
     load.join_all().await;
     bridge.stop().await;
     world.drain().await;
-    assert!(orders::check(&world.events().await, &orders_of(&world).await) > 100);
+    let events = world.events().await;
+    assert!(orders::check(&events, &orders_of(&world).await) > 100);
+    let named = hold(&events, &kept(&world.jetstream().await).await);
+    for schema in ["figvine:shop.order_placed/2.0", "figvine:shop.order_shipped/1.0", "figvine:shop.line_seen/1.0"] {
+        assert!(named.contains(schema), "{named:?}");
+    }
+}
+
+/// A rule that promises something else in the same major version is no rule to run with, where drift stops.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_whose_data_breaks_its_major_version_is_refused_until_that_is_raised() {
+    let world = World::start().await;
+    world.run_sql("create table orders(id int primary key, total numeric(12,2), note text)").await;
+    let with = |version: u32, data: &str| {
+        format!(
+            "    schemas: {{ on_drift: stop }}\n    rules: [{{ type: placed, version: {version}, from: public.orders, data: {data} }}]\n"
+        )
+    };
+    world.configure(&with(1, "[id, total]"));
+    world.drain().await;
+    world.configure(&with(1, "[id]"));
+    let finished = world.finish(&["run", "--until", "now"]).await;
+    assert_eq!(finished.code, Some(3), "{}", finished.stderr);
+    for words in ["FV-3302", "placed", "total", "Raise `version`"] {
+        assert!(finished.stderr.contains(words), "{words}: {}", finished.stderr);
+    }
+    world.configure(&with(2, "[id]"));
+    world.drain().await;
+    world.run_sql("insert into orders values (1, 1.5, 'x')").await;
+    world.drain().await;
+    let events = world.events().await;
+    assert!(events.iter().any(|event| event.header("ce-dataschema") == "figvine:shop.placed/2.0"));
+    hold(&events, &kept(&world.jetstream().await).await);
 }
 
 /// An order whose lines are so many that the bridge dies between them, and between the events of its end.
