@@ -10,6 +10,7 @@ mod logs;
 mod man;
 mod position;
 mod render;
+mod rules;
 mod run;
 mod schema;
 mod shred;
@@ -70,6 +71,9 @@ enum Command {
     /// Read the rows that are there already, while the stream goes on.
     #[command(subcommand)]
     Backfill(backfill::Command),
+    /// Try the rules that make domain events, and see why a transaction gave those that it gave.
+    #[command(subcommand)]
+    Rules(rules::Command),
     /// Show or set where a source goes on.
     #[command(subcommand)]
     Position(position::Command),
@@ -101,6 +105,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Demo(args) => demo::demo(&args, output).await,
         Command::Status(args) => status::status(&load(&config)?, &args, output).await,
         Command::Backfill(command) => backfill::backfill(&load(&config)?, &command, output).await,
+        Command::Rules(command) => rules::rules(&load(&config)?, &command, output).await,
         Command::Position(command) => position::position(&load(&config)?, &command, output).await,
         Command::Schema(command) => Box::pin(schema::schema(&load(&config)?, &command, output)).await,
         Command::Shred(args) => Box::pin(shred::shred(&load(&config)?, &args, output)).await,

@@ -59,6 +59,8 @@ fn help_tells_what_there_is() {
     insta::assert_snapshot!("help_tail", printed(&["tail", "--help"]));
     insta::assert_snapshot!("help_demo", printed(&["demo", "--help"]));
     insta::assert_snapshot!("help_backfill_start", printed(&["backfill", "start", "--help"]));
+    insta::assert_snapshot!("help_rules_test", printed(&["rules", "test", "--help"]));
+    insta::assert_snapshot!("help_rules_explain", printed(&["rules", "explain", "--help"]));
 }
 
 #[test]
@@ -122,4 +124,96 @@ fn errors_have_a_shape_for_programs() {
 fn a_tail_without_nats_ends_with_7() {
     let told = complaint(Some(SMALL), &["tail"], 7);
     assert!(told.starts_with("error[FV-2101]: nats at 127.0.0.1:1 cannot be reached"), "{told}");
+}
+
+/// Two rules, one of them of a whole.
+const RULES: &str = "
+    rules:
+      - type: order_placed
+        from: public.orders
+        on: [insert]
+        data: { total: after.total, lines: lines }
+        aggregate: { include: [{ table: order_lines, on: order_id, as: lines, columns: [sku] }] }
+      - { type: order_large, from: public.orders, on: [insert], when: after.total > 100.00 }
+";
+
+const TESTS: &str = "\
+tests:
+  - name: an order with its lines is one event
+    tables: { public.orders: { types: { total: numeric } } }
+    transaction:
+      - { insert: public.orders, after: { id: 1, total: '12.90' } }
+      - { insert: public.order_lines, after: { id: 7, order_id: 1, sku: FIG-JAM } }
+    events:
+      - { type: order_placed.v1, key: '1', data: { total: '12.90', lines: [{ sku: FIG-JAM }] } }
+";
+
+/// Runs `rules test` over a file; exit code, stdout, stderr.
+fn rules_test(tests: &str, args: &[&str]) -> (i32, String, String) {
+    let folder = folder(Some(&format!("{SMALL}{RULES}")));
+    fs::write(folder.path().join("orders.yaml"), tests).expect("written");
+    let args = [args, &["rules", "test", "orders.yaml"]].concat();
+    figvine(&folder, &args)
+}
+
+#[test]
+fn a_test_of_rules_that_holds_ends_with_0() {
+    let (code, out, err) = rules_test(TESTS, &[]);
+    assert_eq!((code, &*err), (0, ""), "{out}");
+    assert_eq!(out, "ok      an order with its lines is one event  orders.yaml\n1 test: 1 ok, 0 failed\n");
+}
+
+#[test]
+fn a_test_of_rules_that_fails_ends_with_1_and_shows_where() {
+    let more = "
+  - name: what the log does not carry
+    transaction: [{ insert: public.orders, after: { id: 3 } }]
+  - name: a large order
+    tables: { public.orders: { types: { total: numeric } } }
+    transaction: [{ insert: public.orders, after: { id: 2, total: '300.00' } }]
+    events:
+      - { type: order_large.v1, key: 2 }
+      - { type: order_placed.v1, data: { total: '301.00', lines: [] } }
+      - { type: order_shipped.v1, key: '2' }
+";
+    let tests = format!("{}{more}", TESTS.replace("sku: FIG-JAM }] }", "sku: BREAD }] }"));
+    let (code, out, err) = rules_test(&tests, &[]);
+    assert_eq!(code, 1, "{out}");
+    assert_eq!(err, "error[FV-4043]: 3 of 3 tests failed\n");
+    insta::assert_snapshot!("rules_test_failed", out);
+
+    let (code, out, _) = rules_test(&tests, &["--output", "json"]);
+    let told: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &told["schema_version"], &told["failed"]), (1, &1.into(), &3.into()));
+    assert_eq!(told["tests"][0]["differences"][0]["kind"], "changed");
+    assert!(told["tests"][1]["error"].as_str().is_some_and(|error| error.starts_with("FV-3111: ")), "{out}");
+    assert_eq!(told["tests"][2]["differences"][1]["expected"]["type"], "order_shipped.v1");
+}
+
+#[test]
+fn a_file_of_tests_with_a_mistake_is_told_with_its_place() {
+    for (name, tests, told) in [
+        ("key", TESTS.replace("events:", "evnets:"), "orders.yaml:7:5: unknown field"),
+        ("yaml", TESTS.replace("'12.90' } }", "'12.90' }"), "orders.yaml:6:"),
+        ("empty", "tests: []".to_owned(), "orders.yaml: there are no tests"),
+        ("nothing", "tests: [{name: n, transaction: []}]".to_owned(), "orders.yaml: test 'n' has no changes"),
+    ] {
+        let (code, out, err) = rules_test(&tests, &[]);
+        assert_eq!((code, &*out), (1, ""), "{name}: {err}");
+        assert!(err.starts_with(&format!("error[FV-4042]: {told}")), "{name}: {err}");
+    }
+    let told = complaint(Some(&format!("{SMALL}{RULES}")), &["rules", "test", "nowhere.yaml"], 1);
+    assert!(told.starts_with("error[FV-4042]: nowhere.yaml: the file cannot be read: entity not found"), "{told}");
+}
+
+#[test]
+fn it_must_be_clear_whose_rules_are_tested() {
+    let none = complaint(Some(SMALL), &["rules", "test", "t.yaml"], 1);
+    assert!(none.starts_with("error[FV-4040]: the configuration has no rules"), "{none}");
+    let shop = SMALL.split_once("  shop:").expect("a source").1;
+    let two = format!("{SMALL}{RULES}  zoo:{shop}{RULES}").replacen("tables:", "stream: { name: S }\n    tables:", 1);
+    let several = complaint(Some(&two), &["rules", "test", "t.yaml"], 2);
+    assert!(several.starts_with("error[FV-4041]: several sources have rules: shop, zoo"), "{several}");
+    let one = complaint(Some(&two), &["rules", "test", "t.yaml", "--source", "zoo"], 1);
+    assert!(one.starts_with("error[FV-4042]"), "{one}");
 }

@@ -31,6 +31,7 @@ mod live {
     mod private;
     mod reload;
     mod rules;
+    mod rules_explain;
     mod samples;
     mod schemas;
     mod shapes;

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::error::chain;
 use super::render::{BLUE, BOLD, CYAN, Change, DIM, Domain, GREEN, RED, Screen, YELLOW};
 use super::run::stop_on_signals;
 use super::tail::{self, Since};
@@ -297,7 +298,7 @@ impl Tally {
         *self.types.entry(event.event_type.clone()).or_default() += 1;
         if event.event_type == PLACED {
             self.placed.insert(event.key.clone());
-            let body: serde_json::Value = serde_json::from_str(event.body).unwrap_or_default();
+            let body: serde_json::Value = serde_json::from_str(event.data).unwrap_or_default();
             self.placed_lines += body["lines"].as_array().map_or(0, |lines| lines.len() as u64);
         }
     }
@@ -369,7 +370,7 @@ impl Show {
         };
         if let Some(change) = Change::of(message.headers.as_ref(), &message.payload) {
             self.tally.add(&change, tail::stored_at_us(&message));
-        } else if let Some(event) = Domain::of(message.headers.as_ref(), &message.payload) {
+        } else if let Some(event) = Domain::of(&message.subject, message.headers.as_ref(), &message.payload) {
             self.tally.add_domain(&event);
         }
         match self.output {
@@ -507,15 +508,4 @@ fn refused(error: impl Error + Send + Sync + 'static) -> CliError {
 
 fn io_failed(what: &str, error: std::io::Error) -> CliError {
     CliError::new(1, "FV-4010", format!("the demo cannot {what}")).because(error)
-}
-
-/// An error and its causes, in words.
-fn chain(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(words, ": {error}");
-        cause = error.source();
-    }
-    words
 }

@@ -153,6 +153,17 @@ impl From<HttpError> for CliError {
     }
 }
 
+/// An error and its causes, in words.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(words, ": {error}");
+        cause = error.source();
+    }
+    words
+}
+
 /// The causes of an error, in words.
 #[derive(Debug)]
 struct Told {

@@ -8,6 +8,7 @@
 //! Nothing that came out of a database reaches the terminal as a control character.
 
 mod change;
+mod domain;
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -16,8 +17,9 @@ use async_nats::HeaderMap;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-pub(super) use change::{Change, Domain};
-use change::{elements, member, members, string};
+pub(super) use change::{Change, Member, string};
+use change::{elements, member, members};
+pub(super) use domain::Domain;
 
 /// Columns of a terminal that does not tell how many it has.
 const WIDTH: usize = 120;
@@ -88,7 +90,7 @@ impl Screen {
     /// An event as lines, without the last line feed: a mark first where another transaction or day begins.
     pub(super) fn event(&mut self, subject: &str, headers: Option<&HeaderMap>, payload: &[u8]) -> String {
         let Some(change) = Change::of(headers, payload) else {
-            if let Some(event) = Domain::of(headers, payload) {
+            if let Some(event) = Domain::of(subject, headers, payload) {
                 let line = self.domain(&event);
                 return self.finish(line);
             }
@@ -119,21 +121,25 @@ impl Screen {
 
     /// What a rule made: behind the changes of its transaction, so that the mark of that stands already.
     fn domain(&mut self, event: &Domain<'_>) -> Line {
-        let time = event.time.parse::<Timestamp>().ok().map(|time| time.to_zoned(self.zone.clone()));
+        let time = event.committed_at.parse::<Timestamp>().ok().map(|time| time.to_zoned(self.zone.clone()));
         let time = time.map_or_else(|| " ".repeat(12), |time| time.strftime("%H:%M:%S.%3f").to_string());
         let mut line = Line::default();
         line.push(DIM, &time).push(PLAIN, "  ").push(BLUE, "» ");
         // As wide as operation and table together.
-        let name = shortened(&event.event_type, TABLE_MAX);
+        let name = match self.shows_source {
+            true => format!("{}:{}", event.source, event.event_type),
+            false => event.event_type.clone(),
+        };
+        let name = shortened(&name, TABLE_MAX);
         line.push(BLUE, &padded(&name, self.table_width + 8)).push(PLAIN, "  ");
         line.push(BOLD, &padded(&shortened(&event.key, KEY_CUT), self.key_width)).push(PLAIN, "  ");
-        match members(event.body) {
+        match members(event.data) {
             Some(members) => {
                 for (name, value) in members {
                     line.push(DIM, &name).push(DIM, "=").push(PLAIN, &shown_whole(value)).push(PLAIN, "  ");
                 }
             }
-            None => line.push(PLAIN, event.body).end(),
+            None => line.push(PLAIN, event.data).end(),
         }
         line
     }

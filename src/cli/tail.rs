@@ -29,7 +29,7 @@ pub(super) struct Args {
     /// Only tables that match: `schema.table`; a glob without a dot means the schema `public`.
     #[arg(long, value_name = "GLOB")]
     table: Option<TableGlob>,
-    /// Only events of types that match (`ce-type`), such as `*.updated`.
+    /// Only events of types that match (`ce-type`), such as `*.updated` or `order_*`.
     #[arg(long = "type", value_name = "GLOB")]
     event_type: Option<Glob>,
     /// Only events of this key, as `ce-subject` tells it: `42`, or `[42,1]` where it has several columns.
@@ -163,7 +163,9 @@ impl Args {
             return true;
         }
         let Some(change) = Change::of(message.headers.as_ref(), &message.payload) else {
-            let Some(event) = Domain::of(message.headers.as_ref(), &message.payload) else { return false };
+            let Some(event) = Domain::of(&message.subject, message.headers.as_ref(), &message.payload) else {
+                return false;
+            };
             return self.table.is_none()
                 && self.event_type.as_ref().is_none_or(|glob| glob.0.is_match(&event.event_type))
                 && self.key.as_ref().is_none_or(|key| *key == event.key);
@@ -194,6 +196,16 @@ pub(super) async fn open(
     since: Since,
     filter_subjects: Vec<String>,
 ) -> Result<Ordered, CliError> {
+    open_counted(context, name, since, filter_subjects).await.map(|(messages, _)| messages)
+}
+
+/// As [`open`], with how many messages there are by now.
+pub(super) async fn open_counted(
+    context: &jetstream::Context,
+    name: &str,
+    since: Since,
+    filter_subjects: Vec<String>,
+) -> Result<(Ordered, u64), CliError> {
     let stream = context.get_stream(name).await.map_err(|error| match error.kind() {
         GetStreamErrorKind::JetStream(told) if told.error_code() == ErrorCode::STREAM_NOT_FOUND => {
             CliError::new(7, "FV-2402", format!("stream {name} does not exist"))
@@ -219,7 +231,9 @@ pub(super) async fn open(
     let config = OrderedConfig { deliver_policy, filter_subjects, ..Default::default() };
     let consumer = stream.create_consumer(config).await;
     let consumer = consumer.map_err(|error| unread(&format!("stream {name}")).because(error))?;
-    consumer.messages().await.map_err(|error| unread(&format!("stream {name}")).because(error))
+    let pending = consumer.cached_info().num_pending;
+    let messages = consumer.messages().await.map_err(|error| unread(&format!("stream {name}")).because(error))?;
+    Ok((messages, pending))
 }
 
 /// A stream that does not give its messages.
@@ -276,7 +290,7 @@ pub(super) fn print_json(message: &Message) -> Result<(), CliError> {
 
 /// JSON on one line and without what a terminal would obey: JSON itself escapes only the control characters below U+0020
 /// in strings; line feeds can only stand between its tokens.
-fn harmless(json: &str) -> String {
+pub(super) fn harmless(json: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {

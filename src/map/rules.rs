@@ -24,7 +24,7 @@ mod shapes;
 pub use aggregate::OnLarge;
 pub use derive::{Explained, RuleError, Rules};
 pub use expression::EvalError;
-pub use fixture::{ChangeFixture, EventFixture, Fixture, Fixtures, TableFixture};
+pub use fixture::{ChangeFixture, EventFixture, Fixture, FixtureError, Fixtures, TableFixture};
 pub use outbox::{Outbox, OutboxColumns};
 pub use plan::PlanError;
 pub use settings::{Aggregate, Data, Include, Key, Mistake, On, Rule, RuleDraft, Settings};

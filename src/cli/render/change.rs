@@ -25,6 +25,8 @@ pub(crate) struct Change<'a> {
     pub(crate) key: String,
     /// The transaction's id.
     pub(crate) transaction: String,
+    /// The transaction's place in the log; empty where the envelope does not tell it.
+    pub(crate) position: String,
     /// RFC 3339.
     pub(crate) committed_at: String,
     /// Names of the key's columns.
@@ -39,46 +41,6 @@ pub(crate) struct Change<'a> {
     pub(crate) rekeyed: Option<String>,
     /// Members of the body that only some operations have: a message's content, a table's shapes.
     rest: Vec<Member<'a>>,
-}
-
-/// An event that a rule made, or an outbox.
-#[derive(Debug)]
-pub(crate) struct Domain<'a> {
-    /// `ce-type`
-    pub(crate) event_type: String,
-    /// `ce-id`
-    pub(crate) id: String,
-    /// `ce-subject`
-    pub(crate) key: String,
-    /// `ce-time`
-    pub(crate) time: String,
-    /// The data, JSON.
-    pub(crate) body: &'a str,
-}
-
-impl<'a> Domain<'a> {
-    /// Reads an event of either mode of CloudEvents that is none of a change; `None` for anything else.
-    pub(crate) fn of(headers: Option<&HeaderMap>, payload: &'a [u8]) -> Option<Self> {
-        let payload = std::str::from_utf8(payload).ok()?;
-        serde_json::from_str::<IgnoredAny>(payload).ok()?;
-        let header = |name: &str| {
-            let value = headers.and_then(|headers| headers.get(format!("ce-{name}"))).map(|value| value.as_str());
-            value.map(|value| percent_decode_str(value).decode_utf8_lossy().into_owned())
-        };
-        let whole = members(payload).unwrap_or_default();
-        let is_structured = member(&whole, "specversion").is_some();
-        let attribute = |name: &str| match is_structured {
-            true => member(&whole, name).and_then(string).map(Cow::into_owned),
-            false => header(name),
-        };
-        Some(Self {
-            event_type: attribute("type")?,
-            id: attribute("id")?,
-            key: attribute("subject").unwrap_or_default(),
-            time: attribute("time").unwrap_or_default(),
-            body: if is_structured { member(&whole, "data")? } else { payload },
-        })
-    }
 }
 
 /// A name, and a value as it stands.
@@ -117,6 +79,7 @@ impl<'a> Change<'a> {
             id: attribute("id").unwrap_or_default(),
             key: key_text(key),
             transaction: text(&origin, "transaction").unwrap_or_default(),
+            position: text(&origin, "position").unwrap_or_default(),
             committed_at: text(&origin, "committed_at").or_else(|| attribute("time")).unwrap_or_default(),
             key_columns: members(key).unwrap_or_default().into_iter().map(|(name, _)| name).collect(),
             before: row("before"),
@@ -166,6 +129,7 @@ impl<'a> Change<'a> {
             id: String::new(),
             key: key_text(key),
             transaction: transaction.filter(|transaction| transaction != "null").unwrap_or_default(),
+            position: String::new(),
             committed_at: committed_at.map(|at| format!("{at:.6}")).unwrap_or_default(),
             key_columns: members(key)
                 .unwrap_or_default()

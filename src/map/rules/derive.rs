@@ -638,9 +638,9 @@ impl Rules {
             Ok(key)
         };
         for rule_plan in &plan.rules {
-            let Some(aggregate) = settings.rules.get(rule_plan.rule).and_then(|rule| rule.aggregate.as_ref()) else {
-                continue;
-            };
+            let Some(rule) = settings.rules.get(rule_plan.rule) else { continue };
+            let Some(aggregate) = &rule.aggregate else { continue };
+            self.say(rule, place, false, || "held until the transaction ends".into());
             let Some(held) = self.held.get_mut(rule_plan.rule) else { continue };
             let limits = (aggregate.include.len(), aggregate.max_bytes);
             match seen {
@@ -654,7 +654,9 @@ impl Rules {
         }
         for part in &plan.parts {
             let PartPlan { rule, list, on, .. } = part;
-            let Some(aggregate) = settings.rules.get(*rule).and_then(|rule| rule.aggregate.as_ref()) else { continue };
+            let Some(named) = settings.rules.get(*rule) else { continue };
+            let Some(aggregate) = &named.aggregate else { continue };
+            self.say(named, place, false, || "held as a part until the transaction ends".into());
             let Some(held) = self.held.get_mut(*rule) else { continue };
             let lists = (*list, aggregate.include.len());
             let root_of = |row: RowRef<'_>, is_key: bool| -> Result<Option<Vec<u8>>, Fault> {

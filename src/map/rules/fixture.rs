@@ -6,8 +6,12 @@ use std::sync::Arc;
 use figvine_change::{
     Batch, Body, Cell, Change, Column, JsonType, Op, Row, RowChange, Table, Transaction, ValueCodec, ValueError,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::derive::{RuleError, Rules};
+use super::settings::Settings;
+use crate::event::Derived;
 
 /// A file of tests.
 #[derive(Debug, Deserialize)]
@@ -18,7 +22,7 @@ pub struct Fixtures {
 }
 
 /// A transaction, and the events that it is to give.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fixture {
     /// What it shows.
@@ -34,35 +38,43 @@ pub struct Fixture {
 }
 
 /// A table.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableFixture {
-    /// The columns of its key; by default `id`.
-    #[serde(default)]
-    pub key: Vec<String>,
+    /// The columns of its key, in the order of the table; by default `id`, where it is empty none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Vec<String>>,
+    /// Columns that no row of the transaction holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
     /// Types of columns that their values do not show: `numeric`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<String, String>,
 }
 
 /// A change: one of the operations with its table, and rows. A column that a row leaves out was not carried by the log.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeFixture {
     /// The table that a row was inserted into.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub insert: Option<String>,
     /// The table of which a row was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub update: Option<String>,
     /// The table that a row was removed from.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub delete: Option<String>,
     /// The row before.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<serde_json::Map<String, Value>>,
     /// The row after.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<serde_json::Map<String, Value>>,
 }
 
 /// An event.
-#[derive(Debug, Clone, PartialEq, Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventFixture {
     /// Its type with the version.
@@ -94,77 +106,65 @@ impl ValueCodec for Json {
     }
 }
 
+/// Why a fixture gives no events.
+#[derive(Debug, thiserror::Error)]
+pub enum FixtureError {
+    /// Its transaction is none.
+    #[error("{0}")]
+    Transaction(String),
+    /// The rules stop at it.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+}
+
+/// The columns of a row by their names.
+type Values = serde_json::Map<String, Value>;
+
 impl Fixture {
-    /// The transaction as one batch.
+    /// What rules make of the transaction.
+    ///
+    /// # Errors
+    /// What of it is no change, or where the rules stop.
+    pub fn events(&self, settings: &Arc<Settings>) -> Result<Vec<EventFixture>, FixtureError> {
+        let mut batch = self.batch().map_err(FixtureError::Transaction)?;
+        let mut derived = Derived::default();
+        Rules::new(Arc::clone(settings)).derive(&mut batch, &mut derived)?;
+        Ok(EventFixture::of(&derived))
+    }
+
+    /// The transaction as one batch; a change's ordinal is its place in the fixture.
     ///
     /// # Errors
     /// What of it is no change.
     pub fn batch(&self) -> Result<Batch, String> {
-        let mut tables: Vec<(String, Table)> = Vec::new();
+        let mut tables: Vec<(&str, Table)> = Vec::new();
         let mut changes = Vec::new();
         for (place, change) in self.transaction.iter().enumerate() {
-            let (op, name) = match (&change.insert, &change.update, &change.delete) {
-                (Some(name), None, None) => (Op::Insert, name),
-                (None, Some(name), None) => (Op::Update, name),
-                (None, None, Some(name)) => (Op::Delete, name),
-                _ => return Err(format!("change {place} is not one of insert, update, delete")),
-            };
-            let table = match tables.iter().position(|(known, _)| known == name) {
+            let (op, name) =
+                change.op().ok_or_else(|| format!("change {place} is not one of insert, update, delete"))?;
+            let table = match tables.iter().position(|(known, _)| *known == name) {
                 Some(table) => table,
                 None => {
                     let (schema, own) = name.split_once('.').ok_or(format!("'{name}' is no schema.table"))?;
-                    tables.push((
-                        name.clone(),
-                        Table { schema: schema.into(), name: own.into(), columns: Vec::new(), key: Vec::new() },
-                    ));
+                    let table = Table { schema: schema.into(), name: own.into(), columns: Vec::new(), key: Vec::new() };
+                    tables.push((name, table));
                     tables.len() - 1
                 }
             };
-            let given = self.tables.get(name);
             if let Some((_, table)) = tables.get_mut(table) {
-                for column in change.before.iter().chain(&change.after).flat_map(|row| row.keys()) {
-                    if !table.columns.iter().any(|known| *known.name == **column) {
-                        let type_name = given.and_then(|given| given.types.get(column)).map_or("any", String::as_str);
-                        table.columns.push(Column {
-                            name: column.as_str().into(),
-                            type_name: type_name.into(),
-                            codec: Arc::new(Json { is_decimal: matches!(type_name, "numeric" | "decimal") }),
-                        });
-                    }
-                }
+                let rows = change.before.iter().chain(&change.after).flat_map(|row| row.keys());
+                rows.for_each(|column| self.add_column(name, column, table));
             }
             changes.push((op, table, change));
         }
         for (name, table) in &mut tables {
-            let id = ["id".to_owned()];
-            let key =
-                self.tables.get(name).map(|given| given.key.as_slice()).filter(|key| !key.is_empty()).unwrap_or(&id);
-            for column in key {
-                let place = table.columns.iter().position(|known| *known.name == **column);
-                table.key.push(place.ok_or(format!("no row of {name} has the column '{column}' of its key"))?);
-            }
+            self.complete(name, table)?;
         }
         let mut made = Batch { transactions: vec![transaction()], ..Batch::default() };
         made.tables = tables.into_iter().map(|(_, table)| Arc::new(table)).collect();
         let mut data = Vec::new();
-        let count = changes.len();
         for (place, (op, table, change)) in changes.into_iter().enumerate() {
-            let mut row = |values: &Option<serde_json::Map<String, Value>>| -> Option<Row> {
-                let values = values.as_ref()?;
-                let first = index(made.cells.len());
-                for column in &made.tables.get(table)?.columns {
-                    made.cells.push(match values.get(&*column.name) {
-                        None => Cell::Unchanged,
-                        Some(Value::Null) => Cell::Null,
-                        Some(value) => {
-                            let start = index(data.len());
-                            data.extend_from_slice(value.to_string().as_bytes());
-                            Cell::Value(start..index(data.len()))
-                        }
-                    });
-                }
-                Some(Row { first, len: index(made.cells.len()) - first })
-            };
+            let mut row = |values: &Option<Values>| add_row(values.as_ref()?, table, &mut made, &mut data);
             let (before, after) = (row(&change.before), row(&change.after));
             let is_whole = match op {
                 Op::Delete => before.is_some(),
@@ -174,17 +174,121 @@ impl Fixture {
                 let wanted = if op == Op::Delete { "before" } else { "after" };
                 return Err(format!("change {place} has no row '{wanted}'"));
             }
-            let body = RowChange { table: index(table), op, before, before_is_key: false, after, rekeyed: None };
-            made.changes.push(Change {
+            let is_rekeyed = op == Op::Update
+                && made.tables.get(table).is_some_and(|described| {
+                    let columns = described.key.iter().filter_map(|column| described.columns.get(*column));
+                    columns.into_iter().any(|column| {
+                        let value = |row: &Option<Values>| row.as_ref().and_then(|row| row.get(&*column.name).cloned());
+                        value(&change.before).is_some_and(|old| value(&change.after).is_some_and(|new| old != new))
+                    })
+                });
+            let table = index(table);
+            let body = RowChange { table, op, before, before_is_key: false, after, rekeyed: None };
+            let halves = match is_rekeyed {
+                // As connectors tell it.
+                true => vec![
+                    RowChange { op: Op::Delete, after: None, rekeyed: after, ..body },
+                    RowChange { op: Op::Insert, before: None, rekeyed: before, ..body },
+                ],
+                false => vec![body],
+            };
+            made.changes.extend((1..).zip(halves).map(|(part, half)| Change {
                 transaction: 0,
                 ordinal: place as u64,
-                part: 1,
-                last: place + 1 == count,
-                body: Body::Row(body),
-            });
+                part,
+                last: false,
+                body: Body::Row(half),
+            }));
+        }
+        if let Some(change) = made.changes.last_mut() {
+            change.last = true;
         }
         made.data = data.into();
         Ok(made)
+    }
+
+    fn add_column(&self, name: &str, column: &str, table: &mut Table) {
+        if table.columns.iter().any(|known| *known.name == *column) {
+            return;
+        }
+        let type_name = self.tables.get(name).and_then(|given| given.types.get(column)).map_or("any", String::as_str);
+        table.columns.push(Column {
+            name: column.into(),
+            type_name: type_name.into(),
+            codec: Arc::new(Json { is_decimal: matches!(type_name, "numeric" | "decimal") }),
+        });
+    }
+
+    /// Adds what no row tells.
+    fn complete(&self, name: &str, table: &mut Table) -> Result<(), String> {
+        let given = self.tables.get(name);
+        for column in given.into_iter().flat_map(|given| &given.columns) {
+            self.add_column(name, column, table);
+        }
+        let id = ["id".to_owned()];
+        for column in given.and_then(|given| given.key.as_deref()).unwrap_or(&id) {
+            let place = table.columns.iter().position(|known| *known.name == **column);
+            table.key.push(place.ok_or(format!("no row of {name} has the column '{column}' of its key"))?);
+        }
+        Ok(())
+    }
+}
+
+/// Appends a row's cells and bytes.
+fn add_row(values: &Values, table: usize, made: &mut Batch, data: &mut Vec<u8>) -> Option<Row> {
+    let first = index(made.cells.len());
+    for column in &made.tables.get(table)?.columns {
+        made.cells.push(match values.get(&*column.name) {
+            None => Cell::Unchanged,
+            Some(Value::Null) => Cell::Null,
+            Some(value) => {
+                let start = index(data.len());
+                data.extend_from_slice(value.to_string().as_bytes());
+                Cell::Value(start..index(data.len()))
+            }
+        });
+    }
+    Some(Row { first, len: index(made.cells.len()) - first })
+}
+
+impl ChangeFixture {
+    /// The operation with its table; `None` where it is none or several.
+    #[must_use]
+    pub fn op(&self) -> Option<(Op, &str)> {
+        match (&self.insert, &self.update, &self.delete) {
+            (Some(name), None, None) => Some((Op::Insert, name)),
+            (None, Some(name), None) => Some((Op::Update, name)),
+            (None, None, Some(name)) => Some((Op::Delete, name)),
+            _ => None,
+        }
+    }
+}
+
+impl EventFixture {
+    /// What rules made of a batch.
+    #[must_use]
+    pub fn of(derived: &Derived) -> Vec<Self> {
+        let text = |range: &std::ops::Range<usize>| derived.bytes.get(range.clone()).unwrap_or_default();
+        let told = derived.events.iter().map(|event| Self {
+            event_type: event.event_type.to_string(),
+            key: Some(String::from_utf8_lossy(text(&event.key)).into()),
+            data: serde_json::from_slice(text(&event.body)).ok(),
+        });
+        told.collect()
+    }
+
+    /// Whether an event that was told is what is meant: what is left out here may be anything.
+    #[must_use]
+    pub fn is_met_by(&self, told: &Self) -> bool {
+        let is_key = |key: &Value| match (key, &told.key) {
+            (Value::String(text), Some(Value::String(told))) => text == told,
+            // Several columns are told as the text of a list, one as its own text.
+            (key, Some(Value::String(told))) => serde_json::from_str(told).is_ok_and(|told: Value| told == *key),
+            (key, told) => Some(key) == told.as_ref(),
+        };
+        self.event_type == told.event_type
+            && self.key.as_ref().is_none_or(is_key)
+            && self.data.as_ref().is_none_or(|data| Some(data) == told.data.as_ref())
     }
 }
 

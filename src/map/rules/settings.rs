@@ -314,4 +314,25 @@ impl Settings {
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.outbox.is_none()
     }
+
+    /// The columns of a table, `schema.table`, that rules speak of; each once.
+    #[must_use]
+    pub fn columns_of(&self, table: &str) -> Vec<&str> {
+        let is_meant = |(schema, name): (&str, &str)| table.split_once('.') == Some((schema, name));
+        let mut columns = Vec::new();
+        for rule in &self.rules {
+            if is_meant((&rule.schema, &rule.table)) {
+                columns.extend(rule.names.columns.iter().map(|(_, column)| &**column));
+                columns.extend(rule.changed.iter().map(|column| &**column));
+            }
+            for include in rule.aggregate.iter().flat_map(|aggregate| &aggregate.include) {
+                if is_meant(include.place(&rule.schema)) {
+                    columns.extend(include.columns.iter().chain([&include.on]).map(String::as_str));
+                }
+            }
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
 }
