@@ -13,16 +13,21 @@
 mod aggregate;
 mod check;
 mod derive;
+mod error;
 mod expression;
 mod fixture;
 mod outbox;
 mod plan;
+mod read;
 mod rows;
 mod settings;
 mod shapes;
+mod tell;
+mod whole;
 
 pub use aggregate::OnLarge;
-pub use derive::{Explained, RuleError, Rules};
+pub use derive::{Explained, Rules};
+pub use error::RuleError;
 pub use expression::EvalError;
 pub use fixture::{ChangeFixture, EventFixture, Fixture, FixtureError, Fixtures, TableFixture};
 pub use outbox::{Outbox, OutboxColumns};

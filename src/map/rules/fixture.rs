@@ -9,7 +9,8 @@ use figvine_change::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::derive::{RuleError, Rules};
+use super::derive::Rules;
+use super::error::RuleError;
 use super::settings::Settings;
 use crate::event::Derived;
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 use figvine_change::{Cell, Table};
 use globset::GlobSet;
 
-use super::derive::Fault;
+use super::error::Fault;
 use super::plan::column_of;
 use super::rows::RowRef;
 
