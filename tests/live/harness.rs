@@ -212,11 +212,17 @@ pub(crate) async fn each_header(world: &World, mut look: impl FnMut(u64, Option<
 
 /// All events of a stream.
 pub(crate) async fn events(context: &jetstream::Context, stream: &str) -> Vec<Event> {
+    let mut events = Vec::new();
+    each_event(context, stream, |event| events.push(event)).await;
+    events
+}
+
+/// Hands all events of a stream to `look`, in order: of those that are more than memory holds.
+pub(crate) async fn each_event(context: &jetstream::Context, stream: &str, mut look: impl FnMut(Event)) {
     let mut stream = context.get_stream(stream).await.expect("the stream");
     let state = stream.info().await.expect("its state").state.clone();
-    let mut events = Vec::new();
     if state.messages == 0 {
-        return events;
+        return;
     }
     let config = OrderedConfig { deliver_policy: DeliverPolicy::All, ..OrderedConfig::default() };
     let consumer = stream.create_consumer(config).await.expect("a consumer");
@@ -234,12 +240,11 @@ pub(crate) async fn events(context: &jetstream::Context, stream: &str) -> Vec<Ev
             false => serde_json::from_slice(&message.payload).expect("a body of JSON"),
         };
         let payload = message.payload.to_vec();
-        events.push(Event { sequence, subject: message.subject.to_string(), headers, body, payload });
+        look(Event { sequence, subject: message.subject.to_string(), headers, body, payload });
         if sequence >= state.last_sequence {
             break;
         }
     }
-    events
 }
 
 /// A running bridge.

@@ -332,14 +332,27 @@ pub(crate) fn contended_time() -> Duration {
     LONG + Duration::from_millis(contended_rows())
 }
 
-/// What the stream tells of a table with the columns `id` and `version`, rebuilt. Each key's versions rise by one with each change, and a read says what stood.
-pub(crate) fn rebuilt(events: &[Event], table: &str) -> BTreeMap<i64, i64> {
-    let mut known: BTreeMap<i64, (i64, bool)> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.table() == table) {
+/// A table with the columns `id` and `version`, rebuilt of what the stream tells of it. Each key's versions rise by one with
+/// each change, a read says what stood, and no row is read twice.
+#[derive(Debug, Default)]
+pub(crate) struct Rebuilt {
+    known: HashMap<i64, (i64, bool)>,
+    read: HashSet<i64>,
+    reads: HashSet<String>,
+}
+
+impl Rebuilt {
+    /// Takes in an event of the table.
+    pub(crate) fn add(&mut self, event: &Event) {
+        let known = &mut self.known;
         let id = event.body["key"]["id"].as_i64().expect("an id");
         let version = event.body["after"]["version"].as_i64();
         let before = known.get(&id).copied();
         let place = event.sequence;
+        if event.op() == "read" {
+            assert!(self.read.insert(id), "message {place}: row {id} was read twice");
+            assert!(self.reads.insert(event.header("ce-id").to_owned()), "message {place}: an identity came twice");
+        }
         match (event.op(), version, before) {
             ("read", Some(version), Some((last, alive))) => {
                 assert_eq!(
@@ -362,5 +375,9 @@ pub(crate) fn rebuilt(events: &[Event], table: &str) -> BTreeMap<i64, i64> {
             known.remove(&id);
         }
     }
-    known.into_iter().filter(|(_, (_, alive))| *alive).map(|(id, (version, _))| (id, version)).collect()
+
+    /// The rows that are there at the end, with their versions.
+    pub(crate) fn rows(self) -> BTreeMap<i64, i64> {
+        self.known.into_iter().filter(|(_, (_, alive))| *alive).map(|(id, (version, _))| (id, version)).collect()
+    }
 }
