@@ -6,7 +6,7 @@ use async_nats::jetstream;
 use figvine_change::{Batch, Connector, Table, TableSize};
 
 use super::{Pipeline, PipelineError};
-use crate::map::private::Private;
+use crate::map::private::{Private, PrivateError};
 use crate::schema::{Reader, Schemas, of_event, table_type};
 use crate::stream::{Drift, SchemaRegistry, Seen, SubjectKeys};
 use crate::telemetry::SourceTelemetry;
@@ -41,8 +41,16 @@ pub(super) async fn begin<C: Connector>(
             }
         };
         shapes.retain(|table: &Arc<Table>| has_rules || is_new(&table.schema, &table.name));
-        let mut batch = Batch { tables: shapes, ..Batch::default() };
-        private.map(&mut batch).await?;
+        let mut batch = Batch::default();
+        for table in shapes {
+            let mut one = Batch { tables: vec![table], ..Batch::default() };
+            match private.map(&mut one).await {
+                Ok(()) => batch.tables.append(&mut one.tables),
+                // Told when a change of it comes, and by `check`.
+                Err(PrivateError::Plan(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let events = pipeline.rules.event_shapes(&batch.tables);
         let drafts: Vec<_> = events
             .iter()

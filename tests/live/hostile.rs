@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::harness::{Event, World};
 use serde_json::Value;
 
-const HEADERS: [&str; 12] = [
+const HEADERS: [&str; 13] = [
     "Figvine-Checkpoint",
     "Figvine-Tx",
     "Figvine-Tx-Index",
     "ce-datacontenttype",
+    "ce-dataschema",
     "ce-id",
     "ce-partitionkey",
     "ce-sequence",
