@@ -31,6 +31,7 @@ pub(super) async fn run<C: Connector + 'static>(
     let began = Instant::now();
     let mut streamed = false;
     let mut busy_since = None;
+    let mut late_since = None;
     let mut pause = PAUSE_MIN;
     let mut until = pipeline.until.clone();
     loop {
@@ -55,6 +56,10 @@ pub(super) async fn run<C: Connector + 'static>(
         }
         let may_try_again = match &error {
             _ if let Some(busy_for) = busy_for => busy_for < if streamed { OWN_BUSY_PATIENCE } else { BUSY_PATIENCE },
+            // Of a run that is gone there is soon nothing more to come; one that goes on is alive.
+            PipelineError::Chain(ChainError::Late { .. }) => {
+                late_since.get_or_insert(session_began).elapsed() < BUSY_PATIENCE
+            }
             // The tail tells from where to read again, if the source still holds it.
             PipelineError::Chain(ChainError::LostAcknowledged { .. } | ChainError::StreamLost { .. }) => {
                 pipeline.stream.on_loss == OnLoss::Reread

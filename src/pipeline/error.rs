@@ -117,7 +117,7 @@ impl PipelineError {
             Self::Nats(_) | Self::Stream(_) | Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) | Self::Registry(_) => 7,
             Self::Chain(error) => match error {
                 ChainError::StreamLost { .. } | ChainError::LostAcknowledged { .. } | ChainError::TailGone { .. } => 8,
-                ChainError::Fenced { .. } | ChainError::Displaced { .. } => 9,
+                ChainError::Fenced { .. } | ChainError::Late { .. } | ChainError::Displaced { .. } => 9,
                 ChainError::Alien { .. } | ChainError::Refused { .. } => 7,
                 ChainError::TooLarge { .. } => 1,
             },
@@ -152,6 +152,7 @@ impl PipelineError {
                 ChainError::Refused { .. } => "FV-2306",
                 ChainError::TooLarge { .. } => "FV-2307",
                 ChainError::Displaced { .. } => "FV-2308",
+                ChainError::Late { .. } => "FV-2310",
             },
             Self::Wiped { .. } => "FV-2309",
             Self::Private(error) => error.code(),

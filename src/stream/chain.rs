@@ -97,6 +97,15 @@ pub enum ChainError {
         /// The message by which it was found.
         sequence: u64,
     },
+    /// The run before us was killed with messages on their way, and the server took them in after we had looked at the
+    /// stream's end. Nothing of ours is stored: whoever begins anew begins behind them.
+    #[error("stream {stream} took in what an earlier run had sent, up to message {sequence}, while this one began")]
+    Late {
+        /// Its name.
+        stream: String,
+        /// Where it ends by now.
+        sequence: u64,
+    },
     /// A program that is no figvine wrote while we did. Its message may have taken the place of one of ours,
     /// with what follows stored behind it: a chain finds that only afterwards.
     #[error(
@@ -144,7 +153,7 @@ impl ChainError {
             Self::Alien { .. } => {
                 "Give the source a stream of its own. With `adopt: true` one is taken over that figvine has never written to."
             }
-            Self::Fenced { .. } => {
+            Self::Fenced { .. } | Self::Late { .. } => {
                 "Stop the other one: only one figvine, and no other publisher, may write to a source's stream."
             }
             Self::Displaced { .. } => {
@@ -171,6 +180,8 @@ pub struct Publisher<B> {
 struct Link {
     stream: String,
     stream_id: Option<Box<str>>,
+    /// Who wrote the message that we began behind.
+    predecessor: Option<Writer>,
     writer: Writer,
     /// Where the stream ended when we began.
     base: u64,
@@ -221,6 +232,10 @@ impl<B: Broker> Publisher<B> {
         let link = Link {
             stream: settings.name.clone(),
             stream_id: tail.stream_id.clone(),
+            predecessor: match &tail.last {
+                Mark::Checkpoint(checkpoint) => Some(checkpoint.writer.clone()),
+                Mark::Missing | Mark::Foreign => None,
+            },
             writer,
             base: tail.last_seq,
             ack_timeout: settings.ack_timeout,
@@ -443,6 +458,14 @@ impl Link {
         if last_seq < window.acked() {
             return Err(ChainError::LostAcknowledged { stream: stream(), acked: window.acked(), last_seq });
         }
+        // Nothing of ours is stored, and who wrote is who had written what we began behind.
+        if window.acked() == self.base
+            && last_seq > self.base
+            && let Mark::Checkpoint(checkpoint) = &tail.last
+            && self.predecessor.as_ref() == Some(&checkpoint.writer)
+        {
+            return Err(ChainError::Late { stream: stream(), sequence: last_seq });
+        }
         if last_seq > window.highest() {
             return Err(self.fenced(last_seq, &tail.last));
         }
@@ -497,6 +520,7 @@ mod tests {
         Link {
             stream: "S".into(),
             stream_id: Some("id".into()),
+            predecessor: None,
             writer: Writer::fresh(),
             base: 10,
             ack_timeout: Duration::from_secs(2),
@@ -548,6 +572,22 @@ mod tests {
         assert!(matches!(error, ChainError::Displaced { sequence: 12, .. }));
         let error = link.judge(&window(), &tail(14, Mark::Missing)).expect_err("fenced");
         assert!(matches!(error, ChainError::Fenced { sequence: 14, .. }));
+    }
+
+    #[test]
+    fn what_the_run_before_had_on_its_way_is_no_other_writer() {
+        let before = Writer::fresh();
+        let link = Link { predecessor: Some(before.clone()), ..link() };
+        let late = tail(12, by(&before));
+        let window = Window::new(link.base, Limits { messages: 1, bytes: 1 });
+        let error = link.judge(&window, &late).expect_err("late");
+        assert!(matches!(error, ChainError::Late { sequence: 12, .. }));
+        assert!(
+            link.judge(&window, &tail(12, by(&Writer::fresh()))).is_err_and(|e| matches!(e, ChainError::Fenced { .. }))
+        );
+        // Behind messages of ours it is alive.
+        let error = link.judge(&super::tests::window(), &tail(15, by(&before))).expect_err("fenced");
+        assert!(matches!(error, ChainError::Fenced { sequence: 15, .. }));
     }
 
     #[test]
