@@ -1,6 +1,7 @@
 //! The command line as it is met: help, usage errors, exit codes. No servers.
 
 use std::fs;
+use std::path::Path;
 
 use assert_cmd::Command;
 use serde_json::Value;
@@ -150,10 +151,28 @@ tests:
 
 /// Runs `rules test` over a file; exit code, stdout, stderr.
 fn rules_test(tests: &str, args: &[&str]) -> (i32, String, String) {
-    let folder = folder(Some(&format!("{SMALL}{RULES}")));
+    rules_test_with(&format!("{SMALL}{RULES}"), tests, args)
+}
+
+fn rules_test_with(config: &str, tests: &str, args: &[&str]) -> (i32, String, String) {
+    let folder = folder(Some(config));
     fs::write(folder.path().join("orders.yaml"), tests).expect("written");
     let args = [args, &["rules", "test", "orders.yaml"]].concat();
     figvine(&folder, &args)
+}
+
+/// The page's first configuration, and the file of tests that it shows.
+#[test]
+fn the_tests_on_the_page_about_rules_hold() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rules.md");
+    let page = fs::read_to_string(page).expect("committed");
+    let block = |mark: &str| {
+        let (_, from) = page.split_once(mark).unwrap_or_else(|| panic!("no {mark:?}"));
+        from.split_once("\n```").expect("its end").0.to_owned()
+    };
+    let tests = format!("tests:{}\n", block("\n```\ntests:"));
+    let (code, out, err) = rules_test_with(&block("```yaml\n"), &tests, &[]);
+    assert_eq!((code, &*err), (0, ""), "{out}");
 }
 
 #[test]

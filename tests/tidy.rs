@@ -99,6 +99,29 @@ fn only_the_wiring_names_connectors() {
     assert!(wrong.is_empty(), "these name a connector: {wrong:?}");
 }
 
+/// Scripts tell failures apart by them.
+#[test]
+fn a_code_of_a_failed_command_belongs_to_one_command() {
+    let mut owners: BTreeMap<String, String> = BTreeMap::new();
+    let folder = root().join("src/cli");
+    for path in rust_files(&folder) {
+        let below = path.strip_prefix(&folder).expect("below");
+        let command = below.iter().next().expect("a name").to_string_lossy().trim_end_matches(".rs").to_owned();
+        // What commands speak through is none.
+        if command == "line" {
+            continue;
+        }
+        let text = code(&path);
+        // A constructor's second argument, on its line.
+        for line in text.lines().filter(|line| line.contains("CliError::new(")) {
+            let Some(code) = line.split("\"FV-").nth(1).and_then(|rest| rest.get(..4)) else { continue };
+            let owner = owners.entry(code.to_owned()).or_insert_with(|| command.clone());
+            assert_eq!(*owner, command, "FV-{code} is used by two commands");
+        }
+    }
+    assert!(owners.len() > 10, "{owners:?}");
+}
+
 #[test]
 fn only_the_demo_starts_private_servers() {
     let demo = root().join("src/cli/demo");

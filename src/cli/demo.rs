@@ -305,15 +305,11 @@ impl Tally {
 
     /// Whether each change is there, and each order with all its lines, once.
     fn is_all_of(&self, counted: &Counted) -> bool {
-        let inserts = |table: &str| -> u64 {
-            let found = counted.changes.iter().filter(|(name, _)| name.ends_with(&format!(".{table}")));
-            found.map(|(_, [inserts, ..])| inserts).sum()
-        };
         let placed = self.types.get(PLACED).copied().unwrap_or_default();
         self.counted() == *counted
-            && placed == inserts("orders")
+            && placed == counted.inserts("orders")
             && self.placed.len() as u64 == placed
-            && self.placed_lines == inserts("order_lines")
+            && self.placed_lines == counted.inserts("order_lines")
     }
 
     fn add(&mut self, change: &Change<'_>, stored_at_us: Option<i64>) {
@@ -405,7 +401,7 @@ impl Summary {
         }
         let what = format!(
             "stream {} and the database differ: {} row changes in {} transactions against {} in {}, {} identities \
-             among {} events",
+             among {} events; {} orders with {} lines were told as a whole, {} orders with {} lines were placed",
             self.stream,
             self.tally.counted().rows(),
             self.tally.transactions.len(),
@@ -413,6 +409,10 @@ impl Summary {
             self.counted.transactions,
             self.tally.ids.len(),
             self.tally.events,
+            self.tally.placed.len(),
+            self.tally.placed_lines,
+            self.counted.inserts("orders"),
+            self.counted.inserts("order_lines"),
         );
         Err(CliError::new(1, "FV-4011", what))
     }

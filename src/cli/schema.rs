@@ -97,7 +97,7 @@ async fn books<'a>(config: &'a Config, name: Option<&str>) -> Result<Vec<Of<'a>>
         books.push(Of { source, policy, book: book.unwrap_or_default() });
     }
     if books.is_empty() {
-        return Err(CliError::new(2, "FV-4042", "no source that is meant keeps schemas")
+        return Err(CliError::new(2, "FV-4052", "no source that is meant keeps schemas")
             .hint("They are off where `schemas.enabled` is false, and in the format debezium."));
     }
     Ok(books)
@@ -145,7 +145,7 @@ fn found<'a>(books: &'a [Of<'_>], text: &str) -> Result<(String, &'a Kept), CliE
     };
     let of = books.iter().find(|of| !of.book.versions(event_type).is_empty());
     let of = of.ok_or_else(|| {
-        CliError::new(1, "FV-4040", format!("no schema is kept of event type `{event_type}`"))
+        CliError::new(1, "FV-4050", format!("no schema is kept of event type `{event_type}`"))
             .hint("`figvine schema list` names those that are.")
     })?;
     let kept = match version {
@@ -157,7 +157,7 @@ fn found<'a>(books: &'a [Of<'_>], text: &str) -> Result<(String, &'a Kept), CliE
 }
 
 fn no_version(text: &str) -> CliError {
-    CliError::new(1, "FV-4041", format!("there is no version `{text}`"))
+    CliError::new(1, "FV-4051", format!("there is no version `{text}`"))
         .hint("`figvine schema list` names those that are.")
 }
 
@@ -241,12 +241,12 @@ fn ended(breaking: usize, untold: usize) -> Result<(), CliError> {
         (breaking, 0) => format!("{breaking} event types would break"),
         (breaking, untold) => format!("{breaking} event types would break, and {untold} that cannot be told"),
     };
-    Err(CliError::new(1, "FV-4043", what).hint("docs/schemas.md says what each change breaks, and for whom."))
+    Err(CliError::new(1, "FV-4053", what).hint("docs/schemas.md says what each change breaks, and for whom."))
 }
 
 fn migration(books: &[Of<'_>], path: &std::path::Path, output: Output) -> Result<(), CliError> {
     let sql = std::fs::read_to_string(path)
-        .map_err(|e| CliError::new(2, "FV-4044", format!("{} cannot be read", path.display())).because(e))?;
+        .map_err(|e| CliError::new(2, "FV-4054", format!("{} cannot be read", path.display())).because(e))?;
     let (mut told_of, mut breaking, mut untold) = (Vec::new(), 0, 0);
     for of in books {
         let Forecast { types, unread } =

@@ -1,7 +1,6 @@
 //! Domain events of a shop at work, while everything is killed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +28,7 @@ fn write(world: &World, writers: u64, random: &mut Random, enough: &Cancellation
             let mut number = 0;
             while !enough.is_cancelled() {
                 let Ok((client, connection)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await else {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    tokio::task::yield_now().await;
                     continue;
                 };
                 let connection = tokio::spawn(connection);

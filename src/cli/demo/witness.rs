@@ -22,6 +22,12 @@ impl Counted {
     pub(super) fn rows(&self) -> u64 {
         self.changes.values().flatten().sum()
     }
+
+    /// Rows inserted into a table, in whatever schema it is.
+    pub(super) fn inserts(&self, table: &str) -> u64 {
+        let is_it = |name: &str| name.rsplit_once('.').is_some_and(|(_, own)| own == table);
+        self.changes.iter().filter(|(name, _)| is_it(name)).map(|(_, [inserts, ..])| inserts).sum()
+    }
 }
 
 /// The database's own account of its log.
