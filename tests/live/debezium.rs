@@ -2,7 +2,7 @@
 
 use super::golden::How::{Json, Ours, Single};
 use super::golden::{Differs, Excepted, compare, lines, ours, section, text};
-use super::harness::{STREAM, World, events, wait_last, wait_quiet};
+use super::harness::{STREAM, World, events, wait_last};
 
 const ENGINE: &str = "postgres";
 
@@ -130,7 +130,6 @@ async fn each_delete_has_one_tombstone_right_behind_it_whenever_the_bridge_is_ki
         let mut bridge = world.bridge();
         wait_last(&world, &mut bridge, ROWS + ROWS / 2 * part).await;
         bridge.kill9();
-        wait_quiet(&world.nats.url()).await;
     }
     world.drain().await;
     let lines = ours(&events(&world.jetstream().await, STREAM).await);

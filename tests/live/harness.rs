@@ -332,21 +332,6 @@ pub(crate) async fn last_sequence(world: &World) -> Option<u64> {
     Some(stream.cached_info().state.last_sequence)
 }
 
-/// Waits until our stream grows no more: what a bridge had sent when it was killed, the server takes in after its end, and
-/// whoever begins among that finds another writer.
-pub(crate) async fn wait_quiet(nats: &str) {
-    let (mut last, mut looks) = (None, 0);
-    let waited = wait_for("the stream to be quiet", SOON, async || {
-        let client = async_nats::connect(nats).await.ok()?;
-        let stream = jetstream::new(client).get_stream(STREAM).await.ok()?;
-        let now = Some(stream.cached_info().state.last_sequence);
-        looks = if now == last { looks + 1 } else { 0 };
-        last = now;
-        (looks >= 5).then_some(())
-    });
-    waited.await.unwrap_or_else(|e| panic!("{e}"));
-}
-
 /// Waits until the stream has grown by so many messages, while `bridge` runs.
 pub(crate) async fn wait_growth(world: &World, bridge: &mut Bridge, growth: u64) {
     let before = wait_for("the stream", SOON, async || last_sequence(world).await).await.expect("the stream");

@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use super::backfill::{ask, reads, wait_state};
 use super::harness::{
-    Bridge, Event, LONG, SOON, STREAM, World, last_sequence, wait_growth, wait_last, wait_messages, wait_quiet,
-    wait_stored,
+    Bridge, Event, LONG, SOON, STREAM, World, last_sequence, wait_growth, wait_last, wait_messages, wait_stored,
 };
 
 const CANARY: &str = "CANARY";
@@ -252,7 +251,6 @@ async fn a_backfill_by_a_hidden_key_goes_on_where_it_was_killed() {
         wait_for("the stream", SOON, async || last_sequence(&world).await).await.expect("the stream");
         wait_last(&world, &mut bridge, stored).await;
         bridge.kill9();
-        wait_quiet(&world.nats.url()).await;
     }
     let bridge = world.bridge();
     wait_messages(&world, 3000).await;
@@ -298,7 +296,6 @@ async fn encrypted_values_are_the_same_bytes_across_kills_and_replays() {
         .expect("writes");
         wait_growth(&world, &mut bridge, 200 + 300 * round).await;
         bridge.kill9();
-        wait_quiet(&world.nats.url()).await;
     }
     world.drain().await;
     let once = world.events().await;

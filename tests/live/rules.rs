@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{DATABASE, World, wait_growth, wait_quiet};
+use super::harness::{DATABASE, World, wait_growth};
 use super::held::{hold, kept};
 use super::journal::Random;
 use super::orders::{self, Order};
@@ -140,7 +140,6 @@ async fn a_large_transaction_of_orders_is_gone_on_with_in_its_middle() {
         let mut bridge = world.bridge();
         wait_growth(&world, &mut bridge, random.below(growth)).await;
         bridge.kill9();
-        wait_quiet(&world.nats.url()).await;
     }
     world.drain().await;
     let events = world.events().await;
@@ -242,7 +241,6 @@ async fn existing_rows_are_snapshots_and_never_pretend_to_be_new() {
         let mut bridge = world.bridge();
         wait_growth(&world, &mut bridge, random.below(1200)).await;
         bridge.kill9();
-        wait_quiet(&world.nats.url()).await;
     }
     world.drain().await;
     world.run_sql("insert into orders values (0, 1)").await;

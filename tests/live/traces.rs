@@ -1,6 +1,6 @@
 //! The trace that the application left in its transaction becomes an attribute of the events.
 
-use super::harness::{World, last_sequence, wait_growth, wait_quiet};
+use super::harness::{World, last_sequence, wait_growth};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const OTHER: &str = "00-11111111111111111111111111111111-2222222222222222-00";
@@ -99,7 +99,6 @@ async fn a_transaction_that_is_gone_on_with_in_its_middle_keeps_its_trace() {
     let mut bridge = world.bridge();
     wait_growth(&world, &mut bridge, 500).await;
     bridge.kill9();
-    wait_quiet(&world.nats.url()).await;
     let stored = last_sequence(&world).await.expect("a stream");
     assert!(stored < MANY as u64, "the transaction was stored before the bridge was killed");
     world.drain().await;

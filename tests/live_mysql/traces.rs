@@ -1,7 +1,6 @@
 //! The trace that the application left in its statements' comments becomes an attribute of the events.
 
 use super::world::{Kind, World};
-use crate::harness::wait_quiet;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const OTHER: &str = "00-11111111111111111111111111111111-2222222222222222-00";
@@ -131,7 +130,6 @@ async fn a_transaction_that_is_gone_on_with_in_its_middle_keeps_its_traces() {
         let mut bridge = world.bridge();
         world.wait_growth(&mut bridge, 500).await;
         bridge.kill9();
-        wait_quiet(&world.nats.url()).await;
         let stored = world.last_sequence().await.expect("a stream");
         assert!(stored < (before + MANY) as u64, "{kind:?}: too much was stored before the bridge was killed");
         world.drain().await;
