@@ -21,6 +21,8 @@ const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 /// The same once we have read ourselves: behind a cut line the server may take our own old connection for alive until its
 /// `wal_sender_timeout`, by default a minute.
 const OWN_BUSY_PATIENCE: Duration = Duration::from_secs(90);
+/// How often the run before us may have had more on its way than we saw. A server takes in what is in its buffers at once.
+const LATE_MAX: u32 = 3;
 /// A session of this length has shown that things work.
 const STEADY: Duration = Duration::from_secs(30);
 
@@ -31,7 +33,7 @@ pub(super) async fn run<C: Connector + 'static>(
     let began = Instant::now();
     let mut streamed = false;
     let mut busy_since = None;
-    let mut late_since = None;
+    let mut late = 0;
     let mut pause = PAUSE_MIN;
     let mut until = pipeline.until.clone();
     loop {
@@ -56,9 +58,10 @@ pub(super) async fn run<C: Connector + 'static>(
         }
         let may_try_again = match &error {
             _ if let Some(busy_for) = busy_for => busy_for < if streamed { OWN_BUSY_PATIENCE } else { BUSY_PATIENCE },
-            // Of a run that is gone there is soon nothing more to come; one that goes on is alive.
+            // Of a run that is gone there is soon nothing more to come, and only at our beginning; one that goes on is alive.
             PipelineError::Chain(ChainError::Late { .. }) => {
-                late_since.get_or_insert(session_began).elapsed() < BUSY_PATIENCE
+                late += 1;
+                late <= LATE_MAX && began.elapsed() < BUSY_PATIENCE
             }
             // The tail tells from where to read again, if the source still holds it.
             PipelineError::Chain(ChainError::LostAcknowledged { .. } | ChainError::StreamLost { .. }) => {

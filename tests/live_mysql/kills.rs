@@ -74,7 +74,8 @@ async fn of_two_bridges_one_ends_and_the_stream_is_right() {
         let elsewhere = tempfile::tempdir().expect("a directory");
         let mut second = Bridge::start(world.figvine(&["run"]), elsewhere.path());
         let ended =
-            wait_for("one of them to end", Duration::from_secs(60), async || match (first.ended(), second.ended()) {
+            // Whose log is read by the other waits for it a minute and a half, as behind a cut line, before it ends.
+            wait_for("one of them to end", Duration::from_secs(120), async || match (first.ended(), second.ended()) {
                 (Some(status), None) | (None, Some(status)) => Some(status.code()),
                 (None, None) => None,
                 both => panic!("{both:?}\n{}\n{}", first.log(), second.log()),
