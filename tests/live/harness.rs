@@ -338,6 +338,12 @@ pub(crate) async fn wait_growth(world: &World, bridge: &mut Bridge, growth: u64)
     wait_last(world, bridge, before + growth).await;
 }
 
+/// As [`wait_growth`], of a stream that will hold no more than `all` messages: a killed bridge may have left few to come.
+pub(crate) async fn wait_growth_of(world: &World, bridge: &mut Bridge, all: u64, growth: u64) {
+    let before = last_sequence(world).await.unwrap_or(0);
+    wait_last(world, bridge, (before + growth).min(all)).await;
+}
+
 /// Waits until the stream has come to a sequence, while `bridge` runs.
 pub(crate) async fn wait_last(world: &World, bridge: &mut Bridge, sequence: u64) {
     let waited = wait_for("the stream to grow", LONG, async || {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{DATABASE, World, wait_growth};
+use super::harness::{DATABASE, World, wait_growth, wait_growth_of};
 use super::held::{hold, kept};
 use super::journal::Random;
 use super::orders::{self, Order};
@@ -138,7 +138,7 @@ async fn a_large_transaction_of_orders_is_gone_on_with_in_its_middle() {
     // Three thousand orders and twelve thousand lines; the wholes come at the end, and there the kills lie close together.
     for growth in [2_000, 6_000, 6_500, 700, 100] {
         let mut bridge = world.bridge();
-        wait_growth(&world, &mut bridge, random.below(growth)).await;
+        wait_growth_of(&world, &mut bridge, 3_000 + 12_000 + 3_000, random.below(growth)).await;
         bridge.kill9();
     }
     world.drain().await;
@@ -239,7 +239,7 @@ async fn existing_rows_are_snapshots_and_never_pretend_to_be_new() {
     let mut random = Random::seeded();
     for _ in 0..3 {
         let mut bridge = world.bridge();
-        wait_growth(&world, &mut bridge, random.below(1200)).await;
+        wait_growth_of(&world, &mut bridge, 4000, random.below(1200)).await;
         bridge.kill9();
     }
     world.drain().await;
