@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{DATABASE, Event, LONG, SOON, STREAM, World, each_event, events, wait_growth, wait_messages};
-use super::journal::{Random, Rebuilt, contended, contended_rows, contended_time};
+use super::journal::{Pace, Random, Rebuilt, contended, contended_rows, contended_time};
 
 const INITIAL: &str = "    initial: backfill\n    backfill: { chunk_time: 1ms }\n";
 
@@ -265,6 +265,7 @@ fn contended_tables(rows: u64) -> String {
 }
 
 async fn write(postgres: String, mut random: Random, enough: CancellationToken) {
+    let mut pace = Pace::new();
     'connected: while !enough.is_cancelled() {
         let Ok((client, connection)) = tokio_postgres::connect(&postgres, tokio_postgres::NoTls).await else {
             tokio::task::yield_now().await;
@@ -273,6 +274,7 @@ async fn write(postgres: String, mut random: Random, enough: CancellationToken) 
         let mut session = JoinSet::new();
         session.spawn(connection);
         while !enough.is_cancelled() {
+            pace.next().await;
             let sql = transaction(&mut random);
             if client.batch_execute(&sql).await.is_err() && client.batch_execute("rollback").await.is_err() {
                 continue 'connected;

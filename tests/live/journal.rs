@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use figvine_sandbox::{Postgres, PostgresOptions};
 use serde_json::Value;
 use tokio::task::JoinSet;
+use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{DATABASE, Event, LONG, World};
@@ -327,9 +328,26 @@ pub(crate) fn contended_rows() -> u64 {
     std::env::var("FIGVINE_LIVE_ROWS").map_or(20_000, |rows| rows.parse().expect("FIGVINE_LIVE_ROWS: a number"))
 }
 
-/// How long a backfill of those may take beside writers that take all they can get.
+/// How long a backfill of those may take beside the writers.
 pub(crate) fn contended_time() -> Duration {
-    LONG + Duration::from_millis(contended_rows())
+    LONG + Duration::from_millis(2 * contended_rows())
+}
+
+/// The pace of each of the writers. Beside few rows they take all they can get; beside many they would take all the machine
+/// has for most of an hour, and the rows wait for the log.
+pub(crate) struct Pace(Option<Interval>);
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Self((contended_rows() > 100_000).then(|| tokio::time::interval(Duration::from_millis(40))))
+    }
+
+    /// Until the next transaction may begin.
+    pub(crate) async fn next(&mut self) {
+        if let Some(ticks) = &mut self.0 {
+            ticks.tick().await;
+        }
+    }
 }
 
 /// A table with the columns `id` and `version`, rebuilt of what the stream tells of it. Each key's versions rise by one with

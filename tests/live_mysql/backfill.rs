@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::world::{Kind, World};
 use crate::harness::{STREAM, each_event};
-use crate::journal::{Random, Rebuilt, contended_rows, contended_time};
+use crate::journal::{Pace, Random, Rebuilt, contended_rows, contended_time};
 
 /// How long the backfill may take.
 const LONG: Duration = Duration::from_secs(180);
@@ -41,12 +41,14 @@ insert into accounts select n, 1, repeat('x', n % 50) from beside.numbers"
 async fn write(url: String, mut random: Random, enough: CancellationToken) {
     let opts = Opts::from_url(&url).expect("a url");
     let opts: Opts = OptsBuilder::from_opts(opts).prefer_socket(false).into();
+    let mut pace = Pace::new();
     'connected: while !enough.is_cancelled() {
         let Ok(Ok(mut client)) = tokio::time::timeout(Duration::from_secs(5), Conn::new(opts.clone())).await else {
             tokio::task::yield_now().await;
             continue;
         };
         while !enough.is_cancelled() {
+            pace.next().await;
             // Deadlocks end a transaction: that is part of the load.
             let sql = transaction(&mut random);
             if client.query_drop(sql).await.is_err() && client.query_drop("rollback").await.is_err() {
