@@ -189,8 +189,8 @@ const AGGREGATE: &[Key] = &[
     .or("64MiB"),
     key(
         "on_large",
-        Kind::Word(&["park", "stop"]),
-        "Beyond that: park tells one event <type>_missing in the place of the rule's, stop ends the source.",
+        Kind::Word(&["park", "stop", "spill"]),
+        "Beyond that: park tells one event <type>_missing in the place of the rule's, stop ends the source, spill holds rows in a temporary file.",
     )
     .or("park"),
 ];

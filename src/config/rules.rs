@@ -168,6 +168,7 @@ impl Reader<'_> {
         let max_bytes = self.size(&section, "max_bytes").unwrap_or_default();
         let on_large = match self.word(&section, "on_large") {
             "stop" => OnLarge::Stop,
+            "spill" => OnLarge::Spill,
             _ => OnLarge::Park,
         };
         Some(Aggregate { include, max_bytes, on_large })

@@ -33,6 +33,13 @@ pub struct Derived {
     pub untold: Vec<usize>,
     /// Changes, by their place in the batch, from which on their transaction must be read again, up to its end; ascending.
     pub holds: Vec<usize>,
+    /// The first change that this is of; what was before it is told, and of itself what lay in portions before.
+    pub from: usize,
+    /// The change that this ends with, where there is more of it. Its last event is there so that it is known that there is
+    /// one, and told with the next portion.
+    pub goes_on: Option<usize>,
+    /// Names of rules in the order in which their events stand behind one change.
+    pub order: Arc<[Arc<str>]>,
 }
 
 /// One event.
@@ -63,6 +70,25 @@ impl Derived {
         self.events.clear();
         self.untold.clear();
         self.holds.clear();
+        self.from = 0;
+        self.goes_on = None;
+    }
+
+    /// Makes room for the next portion of the same batch; whether there is one.
+    pub fn go_on(&mut self) -> bool {
+        let Some(place) = self.goes_on.take() else { return false };
+        let last = self.events.pop().filter(|event| event.behind == place);
+        let kept = last.map(|event| (self.text(&event.key).to_vec(), self.text(&event.body).to_vec(), event));
+        self.bytes.clear();
+        self.events.clear();
+        if let Some((key, body, event)) = kept {
+            self.bytes = [key.as_slice(), body.as_slice()].concat();
+            self.events.push(DomainEvent { key: 0..key.len(), body: key.len()..self.bytes.len(), ..event });
+        }
+        self.untold.retain(|at| *at >= place);
+        self.holds.retain(|at| *at >= place);
+        self.from = place;
+        true
     }
 
     fn text(&self, range: &Range<usize>) -> &[u8] {
@@ -171,7 +197,12 @@ pub(super) enum Passed {
 }
 
 /// How far the events of a change, those that `derived` has behind it in `events`, were told before.
-pub(super) fn passed(told: Option<&Told>, transaction: &str, at: Within, events: &[DomainEvent]) -> Passed {
+pub(super) fn passed(
+    told: Option<&Told>,
+    transaction: &str,
+    at: Within,
+    (events, order): (&[DomainEvent], &[Arc<str>]),
+) -> Passed {
     let Some(told) = told.filter(|told| *told.transaction == *transaction) else { return Passed::Nothing };
     match at.cmp(&told.at) {
         std::cmp::Ordering::Less => Passed::All,
@@ -179,9 +210,16 @@ pub(super) fn passed(told: Option<&Told>, transaction: &str, at: Within, events:
         std::cmp::Ordering::Equal => match &told.rule {
             None => Passed::Events(0),
             Some((rule, number)) => {
-                let last = events.iter().position(|event| *event.rule == **rule && event.number == *number);
-                // A rule that is no more: what others made comes twice rather than not at all.
-                Passed::Events(last.map_or(0, |last| last + 1))
+                if let Some(last) = events.iter().position(|event| *event.rule == **rule && event.number == *number) {
+                    return Passed::Events(last + 1);
+                }
+                // It may stand in another portion. Of a rule that is no more what others made comes twice rather than not at all.
+                let place = |name: &str| order.iter().position(|known| **known == *name);
+                let is_before = |last: usize, event: &&DomainEvent| {
+                    place(&event.rule).is_some_and(|place| (place, event.number) <= (last, *number))
+                };
+                let last = place(rule);
+                Passed::Events(last.map_or(0, |last| events.iter().take_while(|event| is_before(last, event)).count()))
             }
         },
     }

@@ -76,6 +76,8 @@ pub struct Encoder {
     previous: Option<Within>,
     /// Set while the transaction has to be read again from there on.
     held: Option<Option<Within>>,
+    /// Of a change that goes on: the domain events that lay in portions before.
+    begun: Option<u64>,
     /// Where the session begins: what is stored already of what is read again.
     resumed: Option<(Position, Option<Told>)>,
 }
@@ -116,6 +118,7 @@ impl Encoder {
             domain: Domain::new(Template::parse_domain(&settings.domain_subject)?),
             previous: None,
             held: None,
+            begun: None,
             resumed: None,
         })
     }
@@ -149,7 +152,7 @@ impl Encoder {
         std::mem::take(&mut self.touched)
     }
 
-    /// Appends the events of a batch; `out` may hold earlier ones.
+    /// Appends the events of a batch, or of the portion of it that `derived` is; `out` may hold earlier ones.
     ///
     /// The first [`Body::Shape`] of a table is remembered and is no event; a
     /// later one is, where the shape differs. The bytes of an event do not depend
@@ -164,21 +167,29 @@ impl Encoder {
         let mut loaded = None;
         let mut passed = None;
         let mut rest = Rest { derived, events: &derived.events, untold: &derived.untold, holds: &derived.holds };
-        for (place, change) in batch.changes.iter().enumerate() {
+        for (place, change) in batch.changes.iter().enumerate().skip(derived.from) {
             let before = (out.list.len(), out.bytes.len());
             let mine = rest.of(place);
+            // Whether it is told by its own event alone is not known yet.
+            if mine.goes_on && mine.events.is_empty() {
+                break;
+            }
             if let Err(fault) = self.change(batch, change, &mine, &mut loaded, out) {
                 out.list.truncate(before.0);
                 out.bytes.truncate(before.1);
                 out.end = passed.and_then(|change| self.position_behind(batch, change)).or(out.end.take());
                 return Err(self.error(batch, change, fault));
             }
+            if mine.goes_on {
+                break;
+            }
             passed = Some(change);
         }
-        if batch.end.is_some() {
+        let end = batch.end.as_ref().filter(|_| derived.goes_on.is_none());
+        if end.is_some() {
             self.held = None;
         }
-        let end = batch.end.clone().or_else(|| passed.and_then(|change| self.position_behind(batch, change)));
+        let end = end.cloned().or_else(|| passed.and_then(|change| self.position_behind(batch, change)));
         out.end = end.or(out.end.take());
         Ok(self.take_figures(out.list.len() - begun))
     }
@@ -210,8 +221,9 @@ impl Encoder {
         if mine.is_held && self.held.is_none() {
             self.held = Some(self.previous);
         }
+        let begun = self.begun.take();
         let told = self.resumed.as_ref().and_then(|(_, told)| told.as_ref());
-        let (own, skipped) = match passed(told, &transaction.position, at, mine.events) {
+        let (own, skipped) = match passed(told, &transaction.position, at, (mine.events, &mine.derived.order)) {
             Passed::Nothing => (!mine.is_untold, 0),
             Passed::Events(count) => (false, count),
             Passed::All => (false, mine.events.len()),
@@ -231,7 +243,7 @@ impl Encoder {
             text: &self.transaction,
             ordinal,
             part,
-            behind: behind(None, rest.is_empty()),
+            behind: behind(None, rest.is_empty() && !mine.goes_on),
             is_told: own,
             domain: None,
         };
@@ -243,6 +255,7 @@ impl Encoder {
             }
         };
         match &change.body {
+            _ if begun.is_some() => {}
             Body::Row(row) => {
                 let place = self.tables.place(&self.source, batch, row.table)?;
                 let entry = self.tables.entry(place)?;
@@ -395,12 +408,16 @@ impl Encoder {
                 text: &self.transaction,
                 ordinal,
                 part,
-                behind: behind(Some((&event.rule, event.number)), place + 1 == rest.len()),
+                behind: behind(Some((&event.rule, event.number)), place + 1 == rest.len() && !mine.goes_on),
                 is_told: true,
                 domain: None,
             };
-            let rank = (skipped + place) as u64 + 1;
+            let rank = begun.unwrap_or_default() + (skipped + place) as u64 + 1;
             self.domain.append(&self.source, frame, (mine.derived, event, rank), self.max_payload, out)?;
+        }
+        if mine.goes_on {
+            self.begun = Some(begun.unwrap_or_default() + mine.events.len() as u64);
+            return Ok(());
         }
         self.previous = Some(at);
         if change.last {
@@ -495,6 +512,8 @@ struct Mine<'a> {
     events: &'a [DomainEvent],
     is_untold: bool,
     is_held: bool,
+    /// Whether there are more in the next portion.
+    goes_on: bool,
 }
 
 impl<'a> Rest<'a> {
@@ -503,6 +522,9 @@ impl<'a> Rest<'a> {
         let count = self.events.iter().take_while(|event| event.behind <= place).count();
         let (events, rest) = self.events.split_at_checked(count).unwrap_or((self.events, &[]));
         self.events = rest;
+        let goes_on = self.derived.goes_on == Some(place);
+        let told_now = if goes_on { events.len().saturating_sub(1) } else { events.len() };
+        let events = events.get(..told_now).unwrap_or_default();
         let is_next = |places: &mut &'a [usize]| match places.split_first() {
             Some((first, rest)) if *first <= place => {
                 *places = rest;
@@ -511,7 +533,7 @@ impl<'a> Rest<'a> {
             _ => false,
         };
         let is_untold = is_next(&mut self.untold);
-        Mine { derived: self.derived, events, is_untold, is_held: is_next(&mut self.holds) }
+        Mine { derived: self.derived, events, is_untold, is_held: is_next(&mut self.holds), goes_on }
     }
 }
 

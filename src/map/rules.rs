@@ -22,6 +22,7 @@ mod read;
 mod rows;
 mod settings;
 mod shapes;
+mod spill;
 mod tell;
 mod whole;
 
@@ -33,6 +34,7 @@ pub use fixture::{ChangeFixture, EventFixture, Fixture, FixtureError, Fixtures, 
 pub use outbox::{Outbox, OutboxColumns};
 pub use plan::PlanError;
 pub use settings::{Aggregate, Data, Include, Key, Mistake, On, Rule, RuleDraft, Settings};
+pub use whole::Portion;
 
 /// `; did you mean 'x'?`, or nothing.
 fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {

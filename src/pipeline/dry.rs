@@ -51,20 +51,28 @@ pub(super) async fn run<C: Connector>(
         }
         echoes.take_out(&mut batch);
         derived.clear();
-        let applied = rules.derive(&mut batch, &mut derived);
-        let mut events = Events::default();
-        let encoded = encoder.encode(&batch, &derived, &mut events);
-        if let Err(error) = show(&events) {
-            break Err(PipelineError::Show(error));
-        }
-        if let Err(error) = encoded {
-            break Err(error.into());
-        }
-        if let Err(error) = applied {
-            break Err(error.into());
-        }
-        if events.end.is_some() {
-            reached = events.end;
+        let shown = loop {
+            let applied = rules.derive(&mut batch, &mut derived);
+            let mut events = Events::default();
+            let encoded = encoder.encode(&batch, &derived, &mut events);
+            if let Err(error) = show(&events) {
+                break Err(PipelineError::Show(error));
+            }
+            if let Err(error) = encoded {
+                break Err(error.into());
+            }
+            if let Err(error) = applied {
+                break Err(error.into());
+            }
+            if events.end.is_some() {
+                reached = events.end;
+            }
+            if !derived.go_on() || stop.is_cancelled() {
+                break Ok(());
+            }
+        };
+        if shown.is_err() {
+            break shown;
         }
     };
     source.close().await;

@@ -93,6 +93,8 @@ impl PipelineError {
             Self::Private(error) => transient_if(error.is_transient()),
             Self::Broker(BrokerError::Refused { .. }) => Consequence::Fatal,
             Self::EventDrift { .. } | Self::Encode(EncodeError::Drift { .. }) => Consequence::Fatal,
+            // Room for it may come.
+            Self::Rule(RuleError::Spill { .. }) => Consequence::Transient,
             Self::Rule(_) | Self::Encode(_) => Consequence::Poison,
             Self::Chain(_)
             | Self::Wiped { .. }

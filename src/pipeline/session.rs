@@ -316,22 +316,31 @@ impl<C: Connector + 'static> Reader<'_, C> {
             }
             self.note(&batch, source.untold());
             self.pipeline.telemetry.suppressed("echo", self.pipeline.echoes.take_out(&mut batch));
-            // As large as the last one was: batches of a busy source are alike.
-            let mut events = Events { bytes: Vec::with_capacity(size), ..Events::default() };
             derived.clear();
-            let applied = rules.derive(&mut batch, &mut derived);
-            let encoded = encoder.encode(&batch, &derived, &mut events);
-            size = events.bytes.len();
-            if let Some(end) = &events.end {
-                reached.clone_from(end);
+            loop {
+                // As large as the last one was: batches of a busy source are alike.
+                let mut events = Events { bytes: Vec::with_capacity(size), ..Events::default() };
+                let applied = rules.derive(&mut batch, &mut derived);
+                let encoded = encoder.encode(&batch, &derived, &mut events);
+                size = events.bytes.len();
+                if let Some(end) = &events.end {
+                    reached.clone_from(end);
+                }
+                // On a change that has no event those before it still go.
+                let outcome = encoded.map(|encoded| self.ledger.read(encoded));
+                if sender.send(events).await.is_err() {
+                    return Ok(());
+                }
+                outcome?;
+                applied?;
+                // Wholes of a large transaction are told in portions: one is made when there is room for it.
+                if !derived.go_on() {
+                    break;
+                }
+                if self.stop.is_cancelled() {
+                    return Ok(());
+                }
             }
-            // On a change that has no event those before it still go.
-            let outcome = encoded.map(|encoded| self.ledger.read(encoded));
-            if sender.send(events).await.is_err() {
-                return Ok(());
-            }
-            outcome?;
-            applied?;
             runner.pass(&batch, encoder.take_touched());
             // One slice behind each batch, however many there are: a busy log does not starve a backfill.
             if !self.rows(&mut runner, encoder, &reached, &stored, &sender).await {

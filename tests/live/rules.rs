@@ -1,14 +1,19 @@
 //! Domain events of a shop at work, while everything is killed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use figvine_sandbox::wait_for;
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{DATABASE, World, wait_growth, wait_growth_of};
+use super::harness::{Bridge, DATABASE, SOON, STREAM, World, each_event, wait_growth, wait_growth_of};
 use super::held::{hold, kept};
 use super::journal::Random;
 use super::orders::{self, Order};
+
+/// The memory that a bridge may take, in KiB.
+const MEMORY_KIB: u64 = 56 * 1024;
 
 async fn world() -> World {
     let world = World::start().await;
@@ -147,6 +152,75 @@ async fn a_large_transaction_of_orders_is_gone_on_with_in_its_middle() {
     assert_eq!(events.len(), 3_000 + 12_000 + 3_000);
     let last = events.last().expect("an event");
     assert_eq!((last.header("Figvine-Tx-Last"), last.header("ce-type")), ("true", "order_placed.v2"));
+}
+
+/// Thirty thousand wholes at a transaction's end, of more rows than memory may hold: the bridge dies among them, again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn wholes_that_lie_in_a_file_are_told_once_each_and_take_no_memory() {
+    const ORDERS: u64 = 30_000;
+    const ROWS: u64 = 3 * ORDERS;
+    let world = world().await;
+    let spilled = "        aggregate:\n          max_bytes: 4MiB\n          on_large: spill\n";
+    world.configure(&orders::rules("public").replace("        aggregate:\n", spilled));
+    let sql = format!(
+        "begin;
+        insert into orders select n, 'new', 'x' from generate_series(1, {ORDERS}) n;
+        insert into order_lines select n * 10 + k, n, 'many', k, k + 0.25 from generate_series(1, 2) k, generate_series(1, {ORDERS}) n;
+        commit"
+    );
+    world.run_sql(&sql).await;
+    let mut random = Random::seeded();
+    let mut peak = 0;
+    for growth in
+        [ROWS + random.below(ORDERS / 4), random.below(ORDERS / 4), random.below(ORDERS / 4), 0, ROWS + ORDERS]
+    {
+        let mut bridge = world.bridge();
+        wait_growth_of(&world, &mut bridge, ROWS + ORDERS, growth).await;
+        peak = peak.max(bridge.peak_kib());
+        bridge.kill9();
+    }
+    world.drain().await;
+    assert!(peak < MEMORY_KIB, "{peak} KiB");
+    let (mut ids, mut placed, mut last) = (BTreeSet::new(), BTreeSet::new(), None);
+    each_event(&world.jetstream().await, STREAM, |event| {
+        if event.header("ce-type") == "order_placed.v2" {
+            let id = event.body["id"].as_u64().expect("a number");
+            let line = |k: u64, price: &str| json!({"id": id * 10 + k, "sku": "many", "quantity": k, "price": price});
+            let whole = json!({"id": id, "total": "5.75", "lines": [line(1, "1.25"), line(2, "2.25")]});
+            assert_eq!(event.body, whole);
+            placed.insert(id);
+        }
+        last = Some((event.header("ce-type").to_owned(), event.header("Figvine-Tx-Last").to_owned()));
+        assert!(ids.insert(event.header("ce-id").to_owned()), "{} is told twice", event.header("ce-id"));
+    })
+    .await;
+    assert_eq!((ids.len() as u64, placed.len() as u64), (ROWS + ORDERS, ORDERS));
+    assert_eq!(last, Some(("order_placed.v2".into(), "true".into())));
+}
+
+/// No room for a file is waited for, and nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_made_is_tried_again() {
+    let world = World::start().await;
+    world
+        .run_sql(
+            "create table orders(id int primary key, note text); create table lines(id int primary key, order_id int)",
+        )
+        .await;
+    world.configure("    rules: [{ type: placed, from: public.orders, data: [id], aggregate: { include: [{ table: lines, on: order_id }], max_bytes: 2KiB, on_large: spill } }]\n");
+    world.drain().await;
+    world.run_sql("insert into orders select n, repeat('x', 1000) from generate_series(1, 9) n").await;
+    let mut command = world.figvine(&["run"]);
+    command.env("TMPDIR", world.home.path().join("nowhere"));
+    let bridge = Bridge::start(command, world.home.path());
+    let refused = wait_for("a file that cannot be made", SOON, async || bridge.log().contains("FV-3115").then_some(()));
+    refused.await.unwrap_or_else(|e| panic!("{e}\n{}", bridge.log()));
+    bridge.kill9();
+    world.drain().await;
+    let events = world.events().await;
+    let placed = events.iter().filter(|event| event.header("ce-type") == "placed.v1");
+    assert_eq!(placed.map(|event| event.body["id"].clone()).collect::<Vec<_>>(), (1..=9).collect::<Vec<_>>());
+    assert_eq!(events.len(), 18);
 }
 
 #[tokio::test(flavor = "multi_thread")]

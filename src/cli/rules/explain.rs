@@ -15,7 +15,7 @@ use crate::cli::tail::{self, Since, harmless};
 use crate::cli::{CliError, Output};
 use crate::config::{Config, Source};
 use crate::event::Derived;
-use crate::map::rules::{EventFixture, Explained, Fixture, RuleError, Rules};
+use crate::map::rules::{EventFixture, Explained, Fixture, Portion, RuleError, Rules};
 
 /// How long the stream may be silent while it still holds messages.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -149,7 +149,7 @@ impl Told {
             transaction.position = position.into();
             transaction.committed_at = committed_at.parse().map_or(0, jiff::Timestamp::as_microsecond);
         }
-        let mut rules = Rules::new(Arc::clone(&source.rules));
+        let mut rules = Rules::new(Arc::clone(&source.rules)).in_portions(Portion::ALL);
         rules.explain();
         let mut derived = Derived::default();
         let places: Vec<u64> = batch.changes.iter().map(|change| change.ordinal).collect();

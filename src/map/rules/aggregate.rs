@@ -1,16 +1,18 @@
 //! Wholes with their parts: one event per root row that a transaction touched, told at its end.
 //!
 //! What belongs together is collected while the transaction passes, whichever comes first, and written as it stands at the
-//! commit. Held are copies of the rows of tables that a rule names, up to `max_bytes`; a transaction with more of them is no
-//! matter as long as it touches no root.
+//! commit. Held are copies of the rows of tables that a rule names, up to `max_bytes`, in a file beyond where that is said (see
+//! `spill`); a transaction with more of them is no matter as long as it touches no root.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use figvine_change::{Table, Within};
 
 use super::rows::{OwnedRow, RowRef, Sides};
 use super::settings::On;
+use super::spill::Spill;
 
 /// What happens to a transaction whose rows are more than may be held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,19 +22,49 @@ pub enum OnLarge {
     /// One event says that those of the rule are missing; the changes themselves are told as ever.
     #[default]
     Park,
+    /// The rows go into a temporary file. An index of it stays in memory: one that is larger than the rows might be parks.
+    Spill,
+}
+
+/// What one rule may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Lists of parts of each root.
+    pub(super) lists: usize,
+    pub(super) max_bytes: u64,
+    pub(super) on_large: OnLarge,
 }
 
 /// What one rule holds of the open transaction.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// By the JSON of the root's key: a place in `roots`.
-    places: HashMap<Vec<u8>, usize>,
-    roots: Vec<Root>,
-    /// Of parts whose removal does not tell the root's key: where they are.
+    kept: Kept,
+    /// In memory.
     bytes: u64,
     rows: u64,
     touches_roots: bool,
-    is_large: bool,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Memory(Roots),
+    File(Box<Spill>),
+    /// Nothing: it was more than may be held.
+    Nothing,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self::Memory(Roots::default())
+    }
+}
+
+/// The roots in the order in which they, or the first of their parts, were touched.
+#[derive(Debug, Default)]
+pub(super) struct Roots {
+    /// By the JSON of the root's key: a place in `roots`.
+    pub(super) places: HashMap<Vec<u8>, usize>,
+    pub(super) roots: Vec<Root>,
 }
 
 /// A root row, and what of its parts was touched.
@@ -41,8 +73,8 @@ pub(super) struct Root {
     /// The first change of the root itself.
     pub(super) about: Option<Within>,
     /// Whether it was there before the transaction.
-    existed: bool,
-    is_rekeyed: bool,
+    pub(super) existed: bool,
+    pub(super) is_rekeyed: bool,
     pub(super) before: Option<OwnedRow>,
     pub(super) before_is_key: bool,
     pub(super) after: Option<OwnedRow>,
@@ -56,21 +88,56 @@ pub(super) struct Parts {
     rows: Vec<Option<OwnedRow>>,
 }
 
+/// What one change says of a root.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// Of the row itself: what it is now, and what it was before.
+    Root {
+        at: Within,
+        existed: bool,
+        is_rekeyed: bool,
+        before_is_key: bool,
+        before: Option<OwnedRow>,
+        after: Option<OwnedRow>,
+    },
+    /// Of a part by its key: as it is now, or that it is gone from there.
+    Part { list: usize, key: Vec<u8>, row: Option<OwnedRow> },
+}
+
+impl Note {
+    /// Bytes that it takes in memory.
+    fn size(&self) -> u64 {
+        match self {
+            Self::Root { before, after, .. } => before.iter().chain(after).map(OwnedRow::size).sum(),
+            Self::Part { key, row, .. } => {
+                row.as_ref().map_or(0, OwnedRow::size) + 2 * key.len() as u64 + size_of::<usize>() as u64
+            }
+        }
+    }
+}
+
 impl Parts {
     /// The rows that are there at the end.
     pub(super) fn rows(&self) -> impl Iterator<Item = &OwnedRow> {
         self.rows.iter().flatten()
     }
 
-    fn set(&mut self, key: &[u8], row: Option<OwnedRow>) {
-        match self.places.get(key) {
+    /// All by their keys, in the order in which they were first touched.
+    pub(super) fn into_each(self) -> impl Iterator<Item = (Vec<u8>, Option<OwnedRow>)> {
+        let mut keys: Vec<_> = self.places.into_iter().collect();
+        keys.sort_unstable_by_key(|(_, place)| *place);
+        keys.into_iter().map(|(key, _)| key).zip(self.rows)
+    }
+
+    fn set(&mut self, key: Vec<u8>, row: Option<OwnedRow>) {
+        match self.places.get(&key) {
             Some(place) => {
                 if let Some(slot) = self.rows.get_mut(*place) {
                     *slot = row;
                 }
             }
             None => {
-                self.places.insert(key.to_vec(), self.rows.len());
+                self.places.insert(key, self.rows.len());
                 self.rows.push(row);
             }
         }
@@ -78,6 +145,19 @@ impl Parts {
 }
 
 impl Root {
+    /// One that nothing was said of.
+    pub(super) fn new(lists: usize) -> Self {
+        Self {
+            about: None,
+            existed: true,
+            is_rekeyed: false,
+            before: None,
+            before_is_key: false,
+            after: None,
+            lists: std::iter::repeat_with(Parts::default).take(lists).collect(),
+        }
+    }
+
     /// What the transaction did to it as a whole; `None` where that is nothing, or nothing that is told.
     pub(super) fn on(&self) -> Option<On> {
         self.about?;
@@ -86,6 +166,42 @@ impl Root {
             (true, Some(_)) => Some(On::Update),
             (true, None) if !self.is_rekeyed => Some(On::Delete),
             _ => None,
+        }
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        match note {
+            Note::Root { at, existed, is_rekeyed, before_is_key, before, after } => {
+                if self.about.is_none() {
+                    self.about = Some(at);
+                    self.existed = existed;
+                    self.before = before;
+                    self.before_is_key = before_is_key;
+                }
+                self.is_rekeyed |= is_rekeyed;
+                self.after = after;
+            }
+            Note::Part { list, key, row } => {
+                if let Some(parts) = self.lists.get_mut(list) {
+                    parts.set(key, row);
+                }
+            }
+        }
+    }
+}
+
+impl Roots {
+    fn note(&mut self, key: &[u8], note: Note, lists: usize) {
+        let place = match self.places.get(key) {
+            Some(place) => *place,
+            None => {
+                self.places.insert(key.to_vec(), self.roots.len());
+                self.roots.push(Root::new(lists));
+                self.roots.len() - 1
+            }
+        };
+        if let Some(root) = self.roots.get_mut(place) {
+            root.note(note);
         }
     }
 }
@@ -98,45 +214,28 @@ impl Held {
 
     /// Rows touched of a transaction that holds roots and is larger than may be held.
     pub(super) fn overflow(&self) -> Option<u64> {
-        (self.is_large && self.touches_roots).then_some(self.rows)
+        (self.touches_roots && matches!(self.kept, Kept::Nothing)).then_some(self.rows)
     }
 
-    /// The roots in the order in which they, or the first of their parts, were touched.
-    pub(super) fn roots(&self) -> &[Root] {
-        &self.roots
-    }
-
-    fn root(&mut self, key: &[u8], lists: usize) -> Option<&mut Root> {
-        let place = match self.places.get(key) {
-            Some(place) => *place,
-            None => {
-                self.bytes += (2 * key.len() + size_of::<Root>()) as u64;
-                self.places.insert(key.to_vec(), self.roots.len());
-                self.roots.push(Root {
-                    about: None,
-                    existed: true,
-                    is_rekeyed: false,
-                    before: None,
-                    before_is_key: false,
-                    after: None,
-                    lists: std::iter::repeat_with(Parts::default).take(lists).collect(),
-                });
-                self.roots.len() - 1
-            }
-        };
-        self.roots.get_mut(place)
-    }
-
-    /// Notes one row more; whether it is to be held.
-    fn holds(&mut self, size: u64, max_bytes: u64) -> bool {
-        self.rows += 1;
-        self.bytes += size;
-        if self.bytes > max_bytes && !self.is_large {
-            self.is_large = true;
-            self.places = HashMap::new();
-            self.roots = Vec::new();
+    /// How many roots there are, in the order in which they, or the first of their parts, were touched.
+    pub(super) fn roots(&self) -> usize {
+        match &self.kept {
+            Kept::Memory(roots) => roots.roots.len(),
+            Kept::File(spill) => spill.roots(),
+            Kept::Nothing => 0,
         }
-        !self.is_large
+    }
+
+    /// Takes one out; `None` where it was not touched itself.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn take(&mut self, place: usize, lists: usize) -> io::Result<Option<Root>> {
+        match &mut self.kept {
+            Kept::Memory(roots) => Ok(roots.roots.get_mut(place).map(|root| std::mem::replace(root, Root::new(0)))),
+            Kept::File(spill) => spill.read(place, lists),
+            Kept::Nothing => Ok(None),
+        }
     }
 
     /// Notes a change of a root.
@@ -145,61 +244,82 @@ impl Held {
         (table, sides): (&Arc<Table>, &Sides<'_>),
         key: &[u8],
         at: Within,
-        (lists, max_bytes): (usize, u64),
-    ) {
+        limits: Limits,
+    ) -> io::Result<()> {
         self.touches_roots = true;
         let owned = |row: Option<RowRef<'_>>| row.map(|row| OwnedRow::new(table, row));
-        let (after, before) = (owned(sides.after), owned(sides.before));
-        let size = after.iter().chain(&before).map(OwnedRow::size).sum();
-        if !self.holds(size, max_bytes) {
-            return;
-        }
-        let Some(root) = self.root(key, lists) else { return };
-        if root.about.is_none() {
-            root.about = Some(at);
-            root.existed = sides.on != On::Insert;
-            root.before = before;
-            root.before_is_key = sides.before_is_key;
-        }
-        root.after = after;
+        let note = Note::Root {
+            at,
+            existed: sides.on != On::Insert,
+            is_rekeyed: false,
+            before_is_key: sides.before_is_key,
+            before: owned(sides.before),
+            after: owned(sides.after),
+        };
+        self.note(key, note, limits)
     }
 
     /// Notes that a root goes on under another key.
-    pub(super) fn rekey(&mut self, key: &[u8], at: Within, (lists, max_bytes): (usize, u64)) {
-        if self.holds(0, max_bytes)
-            && let Some(root) = self.root(key, lists)
-        {
-            root.about.get_or_insert(at);
-            root.is_rekeyed = true;
-            root.after = None;
-        }
+    pub(super) fn rekey(&mut self, key: &[u8], at: Within, limits: Limits) -> io::Result<()> {
+        let note = Note::Root { at, existed: true, is_rekeyed: true, before_is_key: false, before: None, after: None };
+        self.note(key, note, limits)
     }
 
     /// Notes a part: as it is now, or that it is gone from there.
     pub(super) fn part(
         &mut self,
-        (root, part): (&[u8], &[u8]),
+        root: &[u8],
+        (list, key): (usize, Vec<u8>),
         row: Option<(&Arc<Table>, RowRef<'_>)>,
-        (list, lists): (usize, usize),
-        max_bytes: u64,
-    ) {
+        limits: Limits,
+    ) -> io::Result<()> {
         let row = row.map(|(table, row)| OwnedRow::new(table, row));
-        let size = row.as_ref().map_or(0, OwnedRow::size) + 2 * part.len() as u64 + size_of::<usize>() as u64;
-        if self.holds(size, max_bytes)
-            && let Some(parts) = self.root(root, lists).and_then(|root| root.lists.get_mut(list))
-        {
-            parts.set(part, row);
-        }
+        self.note(root, Note::Part { list, key, row }, limits)
     }
 
     /// Takes a part out wherever it is: what removed it did not say where it was.
-    pub(super) fn part_gone(&mut self, part: &[u8], list: usize, max_bytes: u64) {
-        if self.holds(0, max_bytes) {
-            for parts in self.roots.iter_mut().filter_map(|root| root.lists.get_mut(list)) {
-                if parts.places.contains_key(part) {
-                    parts.set(part, None);
+    pub(super) fn part_gone(&mut self, list: usize, key: &[u8], limits: Limits) {
+        self.rows += 1;
+        match &mut self.kept {
+            Kept::Memory(roots) => {
+                for parts in roots.roots.iter_mut().filter_map(|root| root.lists.get_mut(list)) {
+                    if parts.places.contains_key(key) {
+                        parts.set(key.to_vec(), None);
+                    }
                 }
             }
+            Kept::File(spill) => spill.part_gone(list, key),
+            Kept::Nothing => {}
+        }
+        self.bound(limits);
+    }
+
+    fn note(&mut self, key: &[u8], note: Note, limits: Limits) -> io::Result<()> {
+        self.rows += 1;
+        if let Kept::Memory(roots) = &mut self.kept {
+            self.bytes += note.size();
+            if !roots.places.contains_key(key) {
+                self.bytes += (2 * key.len() + size_of::<Root>()) as u64;
+            }
+            if self.bytes <= limits.max_bytes {
+                roots.note(key, note, limits.lists);
+                return Ok(());
+            }
+            self.kept = match limits.on_large {
+                OnLarge::Spill => Kept::File(Box::new(Spill::of(std::mem::take(roots), limits.max_bytes)?)),
+                OnLarge::Stop | OnLarge::Park => Kept::Nothing,
+            };
+        }
+        if let Kept::File(spill) = &mut self.kept {
+            spill.note(key, &note)?;
+        }
+        self.bound(limits);
+        Ok(())
+    }
+
+    fn bound(&mut self, limits: Limits) {
+        if matches!(&self.kept, Kept::File(spill) if spill.is_large(limits.max_bytes)) {
+            self.kept = Kept::Nothing;
         }
     }
 }

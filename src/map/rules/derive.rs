@@ -14,6 +14,7 @@ use super::read::{Read, TxText};
 use super::rows::{Seen, Sides};
 use super::settings::{CompiledData, On, Rule, Settings};
 use super::tell::{PartTexts, send, write_key, write_row};
+use super::whole::{Portion, Telling};
 use crate::event::{Derived, DomainEvent, Identity};
 
 /// Tables whose plans are kept. A connector makes a table anew when its shape may have changed.
@@ -46,6 +47,11 @@ pub struct Rules {
     pub(super) read: Read,
     tx: TxText,
     explained: Option<Vec<Explained>>,
+    /// The rules' names in the order in which their events stand behind one change.
+    order: Arc<[Arc<str>]>,
+    pub(super) portion: Portion,
+    /// How far the wholes of a transaction are told that has more of them.
+    pub(super) telling: Option<Telling>,
 }
 
 /// What one rule is applied to.
@@ -66,6 +72,7 @@ impl Rules {
     #[must_use]
     pub fn new(settings: Arc<Settings>) -> Self {
         let held = settings.rules.iter().map(|_| Held::default()).collect();
+        let order = settings.names_as_told().collect();
         Self {
             settings,
             plans: HashMap::new(),
@@ -75,7 +82,16 @@ impl Rules {
             read: Read::default(),
             tx: TxText::default(),
             explained: None,
+            order,
+            portion: Portion::default(),
+            telling: None,
         }
+    }
+
+    /// With portions of another size.
+    #[must_use]
+    pub fn in_portions(self, portion: Portion) -> Self {
+        Self { portion, ..self }
     }
 
     /// From now on says of each rule what became of it.
@@ -88,7 +104,8 @@ impl Rules {
         self.explained.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Applies the rules to the changes of a batch.
+    /// Applies the rules to the changes of a batch, as long as what they make is a portion: while [`Derived::go_on`] says so
+    /// there is more of it, to be asked for by the next call.
     ///
     /// # Errors
     /// At the first change that they cannot be applied to. The batch then ends before it: what came before can be told.
@@ -98,11 +115,17 @@ impl Rules {
         }
         let mut loaded = None;
         let mut failed = None;
-        for (place, change) in batch.changes.iter().enumerate() {
-            let events = out.events.len();
+        out.order = Arc::clone(&self.order);
+        self.portion.begin(out);
+        for (place, change) in batch.changes.iter().enumerate().skip(out.from) {
+            let events = if self.telling.is_some() { 0 } else { out.events.len() };
             if let Err(fault) = self.change(batch, change, place, &mut loaded, out) {
                 out.events.truncate(events);
                 failed = Some((place, self.error(batch, change, fault)));
+                break;
+            }
+            if self.telling.is_some() {
+                out.goes_on = Some(place);
                 break;
             }
         }
@@ -176,6 +199,7 @@ impl Rules {
             self.forget();
         }
         match &change.body {
+            _ if self.telling.is_some() => {}
             Body::Row(row) => {
                 let Some(table) = batch.table(row.table) else { return Ok(()) };
                 let plan = self.plan(table)?;
@@ -205,7 +229,9 @@ impl Rules {
                 *loaded = Some(change.transaction);
             }
             self.complete(change, place, out)?;
-            self.forget();
+            if self.telling.is_none() {
+                self.forget();
+            }
         }
         Ok(())
     }
@@ -428,6 +454,9 @@ impl Rules {
             Fault::Outbox(what) => RuleError::Outbox { identity, table: name, what },
             Fault::TooLarge { rule, rows } => {
                 RuleError::TooLarge { transaction: identity.position, rule: rule_name(rule), rows }
+            }
+            Fault::Spill { rule, source } => {
+                RuleError::Spill { transaction: identity.position, rule: rule_name(rule), source }
             }
         }
     }

@@ -72,6 +72,16 @@ pub enum RuleError {
         /// Rows.
         rows: u64,
     },
+    /// Rows that an aggregate holds in a file cannot be written, or read again.
+    #[error("transaction {transaction}: rows that rule {rule} holds in a temporary file cannot be written or read")]
+    Spill {
+        /// The transaction's position.
+        transaction: Box<str>,
+        /// The rule.
+        rule: Box<str>,
+        /// What the system says.
+        source: std::io::Error,
+    },
 }
 
 impl RuleError {
@@ -83,6 +93,7 @@ impl RuleError {
             Self::Eval { .. } | Self::Changed { .. } => "FV-3112",
             Self::Value { .. } | Self::Outbox { .. } => "FV-3113",
             Self::TooLarge { .. } => "FV-3114",
+            Self::Spill { .. } => "FV-3115",
         }
     }
 
@@ -99,6 +110,9 @@ impl RuleError {
             }
             Self::Value { .. } | Self::Outbox { .. } => "Nothing was skipped: the source's log is kept from there.",
             Self::TooLarge { .. } => "Raise aggregate.max_bytes, or say `on_large: park`. Nothing was skipped.",
+            Self::Spill { .. } => {
+                "Make room in the directory for temporary files (TMPDIR), or say `on_large: park`. Nothing was skipped."
+            }
         }
     }
 }
@@ -112,4 +126,5 @@ pub(super) enum Fault {
     Value { column: usize, source: ValueError },
     Outbox(&'static str),
     TooLarge { rule: usize, rows: u64 },
+    Spill { rule: usize, source: std::io::Error },
 }

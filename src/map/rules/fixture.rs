@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::derive::Rules;
 use super::error::RuleError;
 use super::settings::Settings;
+use super::whole::Portion;
 use crate::event::Derived;
 
 /// A file of tests.
@@ -129,7 +130,7 @@ impl Fixture {
     pub fn events(&self, settings: &Arc<Settings>) -> Result<Vec<EventFixture>, FixtureError> {
         let mut batch = self.batch().map_err(FixtureError::Transaction)?;
         let mut derived = Derived::default();
-        Rules::new(Arc::clone(settings)).derive(&mut batch, &mut derived)?;
+        Rules::new(Arc::clone(settings)).in_portions(Portion::ALL).derive(&mut batch, &mut derived)?;
         Ok(EventFixture::of(&derived))
     }
 

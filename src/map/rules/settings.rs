@@ -315,6 +315,12 @@ impl Settings {
         self.rules.is_empty() && self.outbox.is_none()
     }
 
+    /// Names of rules in the order in which their events stand behind one change: wholes are told last.
+    pub(super) fn names_as_told(&self) -> impl Iterator<Item = Arc<str>> {
+        let of = |is_whole: bool| self.rules.iter().filter(move |rule| rule.aggregate.is_some() == is_whole);
+        [Arc::from("outbox")].into_iter().chain(of(false).chain(of(true)).map(|rule| Arc::clone(&rule.name)))
+    }
+
     /// The columns of a table, `schema.table`, that rules speak of; each once.
     #[must_use]
     pub fn columns_of(&self, table: &str) -> Vec<&str> {

@@ -4,14 +4,68 @@ use std::sync::Arc;
 
 use figvine_change::{Cell, Change, Within};
 
-use super::aggregate::{Held, OnLarge};
+use super::aggregate::{Held, Limits, OnLarge, Root};
 use super::derive::{Applied, Rules};
 use super::error::Fault;
 use super::plan::{PartPlan, TablePlan};
 use super::read::write_cell;
 use super::rows::{OwnedRow, RowRef, Seen, Sides};
-use super::settings::Rule;
+use super::settings::{Aggregate, Rule};
 use crate::event::{Derived, DomainEvent};
+
+/// How much is told of the wholes of a transaction at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Portion {
+    events: usize,
+    bytes: usize,
+    roots: usize,
+    /// Events and bytes that were there before.
+    begun: (usize, usize),
+}
+
+/// How far the wholes of a transaction are told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Telling {
+    rule: usize,
+    /// The next of its roots.
+    root: usize,
+    /// Events of the rule so far.
+    number: u32,
+}
+
+impl Default for Portion {
+    fn default() -> Self {
+        Self { events: 1000, bytes: 1 << 20, roots: 10_000, begun: (0, 0) }
+    }
+}
+
+impl Portion {
+    /// All at once.
+    pub const ALL: Self = Self { events: usize::MAX, bytes: usize::MAX, roots: usize::MAX, begun: (0, 0) };
+
+    /// So many events, or of so many roots what they are: most may be told by none. One of each at least.
+    #[must_use]
+    pub fn of(events: usize, roots: usize) -> Self {
+        Self { events: events.max(1), roots: roots.max(1), ..Self::ALL }
+    }
+
+    pub(super) fn begin(&mut self, out: &Derived) {
+        self.begun = (out.events.len(), out.bytes.len());
+    }
+
+    fn is_full(&self, roots: usize, out: &Derived) -> bool {
+        let (events, bytes) = self.begun;
+        roots >= self.roots
+            || out.events.len() >= events.saturating_add(self.events)
+            || out.bytes.len() >= bytes.saturating_add(self.bytes)
+    }
+}
+
+impl Aggregate {
+    fn limits(&self) -> Limits {
+        Limits { lists: self.include.len(), max_bytes: self.max_bytes, on_large: self.on_large }
+    }
+}
 
 impl Rules {
     /// Notes what aggregates need of a change.
@@ -40,15 +94,16 @@ impl Rules {
             let Some(aggregate) = &rule.aggregate else { continue };
             self.say(rule, place, false, || "held until the transaction ends".into());
             let Some(held) = self.held.get_mut(rule_plan.rule) else { continue };
-            let limits = (aggregate.include.len(), aggregate.max_bytes);
-            match seen {
+            let limits = aggregate.limits();
+            let held = match seen {
                 Seen::Row(sides) => {
                     let Some(row) = sides.after.or(sides.before) else { continue };
-                    held.touch((&plan.table, sides), &key_of(row)?, at, limits);
+                    held.touch((&plan.table, sides), &key_of(row)?, at, limits)
                 }
                 Seen::Rekeyed(old) => held.rekey(&key_of(*old)?, at, limits),
-                Seen::Nothing => {}
-            }
+                Seen::Nothing => Ok(()),
+            };
+            held.map_err(|source| Fault::Spill { rule: rule_plan.rule, source })?;
         }
         for part in &plan.parts {
             let PartPlan { rule, list, on, .. } = part;
@@ -56,7 +111,8 @@ impl Rules {
             let Some(aggregate) = &named.aggregate else { continue };
             self.say(named, place, false, || "held as a part until the transaction ends".into());
             let Some(held) = self.held.get_mut(*rule) else { continue };
-            let lists = (*list, aggregate.include.len());
+            let limits = aggregate.limits();
+            let fault = |source| Fault::Spill { rule: *rule, source };
             let root_of = |row: RowRef<'_>, is_key: bool| -> Result<Option<Vec<u8>>, Fault> {
                 let is_there = !is_key || plan.table.key.contains(on);
                 let Some(cell @ Cell::Value(_)) = row.cells.get(*on).filter(|_| is_there) else { return Ok(None) };
@@ -77,12 +133,12 @@ impl Rules {
                 });
                 match root_of(gone, is_key)? {
                     _ if stays => {}
-                    Some(root) => held.part((&root, &key), None, lists, aggregate.max_bytes),
-                    None => held.part_gone(&key, *list, aggregate.max_bytes),
+                    Some(root) => held.part(&root, (*list, key), None, limits).map_err(fault)?,
+                    None => held.part_gone(*list, &key, limits),
                 }
             }
             if let Some((row, Some(root), key)) = now {
-                held.part((&root, &key), Some((&plan.table, row)), lists, aggregate.max_bytes);
+                held.part(&root, (*list, key), Some((&plan.table, row)), limits).map_err(fault)?;
             }
         }
         if was_idle && self.held.iter().any(|held| !held.is_empty()) {
@@ -91,51 +147,74 @@ impl Rules {
         Ok(())
     }
 
-    /// Tells the aggregates of a transaction that ends.
+    /// Tells the wholes of a transaction that ends, or a portion of them: then `telling` says how far it came.
     pub(super) fn complete(&mut self, change: &Change, place: usize, out: &mut Derived) -> Result<(), Fault> {
         let settings = Arc::clone(&self.settings);
-        for (index, rule) in settings.rules.iter().enumerate() {
-            let Some(held) = self.held.get_mut(index).filter(|held| !held.is_empty()).map(std::mem::take) else {
-                continue;
-            };
-            let on_large = rule.aggregate.as_ref().map(|aggregate| aggregate.on_large).unwrap_or_default();
-            if let Some(rows) = held.overflow() {
-                match on_large {
-                    OnLarge::Stop => return Err(Fault::TooLarge { rule: index, rows }),
-                    OnLarge::Park => self.park(rule, rows, change, place, out),
+        let mut telling = self.telling.take().unwrap_or_default();
+        let mut seen = 0;
+        while let Some(rule) = settings.rules.get(telling.rule) {
+            let index = telling.rule;
+            let held = self.held.get_mut(index).filter(|held| !held.is_empty()).map(std::mem::take);
+            if let (Some(mut held), Some(aggregate)) = (held, &rule.aggregate) {
+                match (held.overflow(), aggregate.on_large) {
+                    (Some(rows), OnLarge::Stop) => return Err(Fault::TooLarge { rule: index, rows }),
+                    (Some(rows), OnLarge::Park | OnLarge::Spill) => self.park(rule, rows, change, place, out),
+                    (None, _) => {}
                 }
-                continue;
-            }
-            let mut number = 0;
-            for root in held.roots() {
-                let (Some(on), Some(about)) = (root.on(), root.about) else { continue };
-                let Some(row) = root.after.as_ref().or(root.before.as_ref()) else { continue };
-                let plan = self.plan(&row.table)?;
-                let Some(rule_plan) = plan.rules.iter().find(|plan| plan.rule == index) else { continue };
-                let sides = Sides {
-                    on,
-                    after: root.after.as_ref().map(OwnedRow::view),
-                    before: root.before.as_ref().map(OwnedRow::view),
-                    before_is_key: root.before_is_key,
-                };
-                if !self.matches(rule, (&plan, rule_plan), &sides, place)? {
-                    continue;
+                while telling.root < held.roots() {
+                    if self.portion.is_full(seen, out) {
+                        if let Some(kept) = self.held.get_mut(index) {
+                            *kept = held;
+                        }
+                        self.telling = Some(telling);
+                        return Ok(());
+                    }
+                    let root = held.take(telling.root, aggregate.include.len());
+                    if let Some(root) = root.map_err(|source| Fault::Spill { rule: index, source })? {
+                        telling.number += u32::from(self.tell(rule, (&root, telling), place, out)?);
+                    }
+                    telling.root += 1;
+                    seen += 1;
                 }
-                self.read.load(&plan, &sides)?;
-                let applied = Applied {
-                    rule: index,
-                    table: &plan,
-                    plan: rule_plan,
-                    sides: &sides,
-                    about,
-                    behind: place,
-                    number,
-                    root: Some(root),
-                };
-                number += u32::from(self.apply(rule, &applied, out)?);
             }
+            telling = Telling { rule: index + 1, ..Telling::default() };
         }
         Ok(())
+    }
+
+    /// Tells a whole, where it is to be told; whether it was.
+    fn tell(
+        &mut self,
+        rule: &Rule,
+        (root, Telling { rule: index, number, .. }): (&Root, Telling),
+        place: usize,
+        out: &mut Derived,
+    ) -> Result<bool, Fault> {
+        let (Some(on), Some(about)) = (root.on(), root.about) else { return Ok(false) };
+        let Some(row) = root.after.as_ref().or(root.before.as_ref()) else { return Ok(false) };
+        let plan = self.plan(&row.table)?;
+        let Some(rule_plan) = plan.rules.iter().find(|plan| plan.rule == index) else { return Ok(false) };
+        let sides = Sides {
+            on,
+            after: root.after.as_ref().map(OwnedRow::view),
+            before: root.before.as_ref().map(OwnedRow::view),
+            before_is_key: root.before_is_key,
+        };
+        if !self.matches(rule, (&plan, rule_plan), &sides, place)? {
+            return Ok(false);
+        }
+        self.read.load(&plan, &sides)?;
+        let applied = Applied {
+            rule: index,
+            table: &plan,
+            plan: rule_plan,
+            sides: &sides,
+            about,
+            behind: place,
+            number,
+            root: Some(root),
+        };
+        self.apply(rule, &applied, out)
     }
 
     /// Says that a rule's events of this transaction are missing.
