@@ -156,7 +156,7 @@ impl Encoder {
     ///
     /// The first [`Body::Shape`] of a table is remembered and is no event; a
     /// later one is, where the shape differs. The bytes of an event do not depend
-    /// on how changes are spread over batches.
+    /// on how changes are spread over batches, nor on portions.
     ///
     /// # Errors
     /// When a change has no event. `out` then holds the events of all changes

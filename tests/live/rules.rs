@@ -7,13 +7,15 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::harness::{Bridge, DATABASE, SOON, STREAM, World, each_event, wait_growth, wait_growth_of};
+use super::harness::{
+    Bridge, DATABASE, SOON, STREAM, World, each_event, last_sequence, wait_growth, wait_growth_of, wait_last,
+};
 use super::held::{hold, kept};
 use super::journal::Random;
 use super::orders::{self, Order};
 
-/// The memory that a bridge may take, in KiB.
-const MEMORY_KIB: u64 = 56 * 1024;
+/// The memory that a bridge may take whose rows lie in a file, in KiB: 26 MiB were measured, and 46 with all of them in memory.
+const MEMORY_KIB: u64 = 40 * 1024;
 
 async fn world() -> World {
     let world = World::start().await;
@@ -171,15 +173,24 @@ async fn wholes_that_lie_in_a_file_are_told_once_each_and_take_no_memory() {
     world.run_sql(&sql).await;
     let mut random = Random::seeded();
     let mut peak = 0;
-    for growth in
-        [ROWS + random.below(ORDERS / 4), random.below(ORDERS / 4), random.below(ORDERS / 4), 0, ROWS + ORDERS]
-    {
+    for round in 0..5 {
         let mut bridge = world.bridge();
+        let growth = if round == 0 { ROWS } else { 0 } + random.below(ORDERS / 6);
         wait_growth_of(&world, &mut bridge, ROWS + ORDERS, growth).await;
         peak = peak.max(bridge.peak_kib());
-        bridge.kill9();
+        // Between two portions it may be told to stop, too.
+        if round == 2 {
+            bridge.stop().await;
+        } else {
+            bridge.kill9();
+        }
+        let held = last_sequence(&world).await.expect("the stream");
+        assert!(round > 0 || held < ROWS + ORDERS, "all {held} are stored: not the middle of the wholes");
     }
-    world.drain().await;
+    let mut bridge = world.bridge();
+    wait_last(&world, &mut bridge, ROWS + ORDERS).await;
+    peak = peak.max(bridge.peak_kib());
+    bridge.stop().await;
     assert!(peak < MEMORY_KIB, "{peak} KiB");
     let (mut ids, mut placed, mut last) = (BTreeSet::new(), BTreeSet::new(), None);
     each_event(&world.jetstream().await, STREAM, |event| {

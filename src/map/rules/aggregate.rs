@@ -226,7 +226,7 @@ impl Held {
         }
     }
 
-    /// Takes one out; `None` where it was not touched itself.
+    /// Takes one out; `None` at most where it was not touched itself.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -278,7 +278,7 @@ impl Held {
     }
 
     /// Takes a part out wherever it is: what removed it did not say where it was.
-    pub(super) fn part_gone(&mut self, list: usize, key: &[u8], limits: Limits) {
+    pub(super) fn part_gone(&mut self, list: usize, key: &[u8]) {
         self.rows += 1;
         match &mut self.kept {
             Kept::Memory(roots) => {
@@ -291,7 +291,7 @@ impl Held {
             Kept::File(spill) => spill.part_gone(list, key),
             Kept::Nothing => {}
         }
-        self.bound(limits);
+        self.bound();
     }
 
     fn note(&mut self, key: &[u8], note: Note, limits: Limits) -> io::Result<()> {
@@ -313,12 +313,12 @@ impl Held {
         if let Kept::File(spill) = &mut self.kept {
             spill.note(key, &note)?;
         }
-        self.bound(limits);
+        self.bound();
         Ok(())
     }
 
-    fn bound(&mut self, limits: Limits) {
-        if matches!(&self.kept, Kept::File(spill) if spill.is_large(limits.max_bytes)) {
+    fn bound(&mut self) {
+        if matches!(&self.kept, Kept::File(spill) if spill.is_large()) {
             self.kept = Kept::Nothing;
         }
     }

@@ -1,9 +1,9 @@
 //! Rows of a transaction that are more than memory holds: in a file that has no name, each behind the one before it.
 //!
 //! ```text
-//!   file   | root 1 | part of 1 | root 2 | part of 1 | part of 2 | ...
-//!              ^------'  ^--------------------'|          each record says where its root's last one was
-//!   memory   root 1: its last record ----------'          so a root is read from its end to its beginning
+//!   file     | root 1 | part of 1 | root 2 | part of 1 | part of 2 |      a record says where the one of its root before it
+//!                 ^---------' ^-----------------'                         is: a root is read from its end to its beginning
+//!   memory   root 1: ---------------------------^     root 2: ---^
 //! ```
 //! In memory is a place per root, by 128 bits of a hash of its key, and one per part that is gone from nobody knows where. The
 //! order of the roots is that of their first touch, as in memory: what is told does not depend on where rows were held.
@@ -36,7 +36,7 @@ pub(super) struct Spill {
     gone: HashMap<RowId, u64>,
     /// The shapes of rows.
     tables: Vec<Arc<Table>>,
-    /// Bytes of one root that is told.
+    /// What its index, and what one root, may take in memory.
     max_bytes: u64,
     has_large_root: bool,
 }
@@ -58,7 +58,7 @@ struct Link {
 }
 
 impl Spill {
-    /// With what was in memory. A root of more than `max_bytes` is too large.
+    /// With what was in memory.
     pub(super) fn of(roots: Roots, max_bytes: u64) -> io::Result<Self> {
         let mut spill = Self {
             file: BufWriter::with_capacity(BUFFER_BYTES, tempfile::tempfile()?),
@@ -91,9 +91,9 @@ impl Spill {
         self.chains.len()
     }
 
-    /// Whether its index, or one of its roots, is larger than may be held in memory.
-    pub(super) fn is_large(&self, max_bytes: u64) -> bool {
-        self.has_large_root || (self.chains.len() + self.gone.len()) as u64 * ENTRY_BYTES > max_bytes
+    /// Whether its index, or a root that is to be told, is larger than may be held in memory.
+    pub(super) fn is_large(&self) -> bool {
+        self.has_large_root || (self.chains.len() + self.gone.len()) as u64 * ENTRY_BYTES > self.max_bytes
     }
 
     /// Appends what a change says of a root.

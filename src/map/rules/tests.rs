@@ -445,7 +445,10 @@ fn random_log(seeds: &[Vec<(u8, u8, u8)>]) -> Vec<Batch> {
             "{{insert: public.order_lines, after: {{id: 251, order_id: 251, sku: {}, price: '0'}}}}, {{insert: public.orders, after: {{id: 250, n: 0}}}}, {{insert: public.order_lines, after: {{id: 250, order_id: 250, sku: s, price: '0'}}}}",
             "l".repeat(700)
         );
-        let changes: Vec<_> = std::iter::once(both).chain(seeds.iter().map(change)).collect();
+        // One change alone begins to be held and ends it.
+        let alone = "{insert: public.orders, after: {id: 250, n: 3}}".to_owned();
+        let first = if seeds.is_empty() { alone } else { both };
+        let changes: Vec<_> = std::iter::once(first).chain(seeds.iter().map(change)).collect();
         let mut batch = transaction(&format!("[{}]", changes.join(", ")));
         let transaction = &mut batch.transactions[0];
         transaction.position = format!("0/{number}").into();

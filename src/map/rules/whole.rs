@@ -95,7 +95,7 @@ impl Rules {
             self.say(rule, place, false, || "held until the transaction ends".into());
             let Some(held) = self.held.get_mut(rule_plan.rule) else { continue };
             let limits = aggregate.limits();
-            let held = match seen {
+            let noted = match seen {
                 Seen::Row(sides) => {
                     let Some(row) = sides.after.or(sides.before) else { continue };
                     held.touch((&plan.table, sides), &key_of(row)?, at, limits)
@@ -103,7 +103,7 @@ impl Rules {
                 Seen::Rekeyed(old) => held.rekey(&key_of(*old)?, at, limits),
                 Seen::Nothing => Ok(()),
             };
-            held.map_err(|source| Fault::Spill { rule: rule_plan.rule, source })?;
+            noted.map_err(|source| Fault::Spill { rule: rule_plan.rule, source })?;
         }
         for part in &plan.parts {
             let PartPlan { rule, list, on, .. } = part;
@@ -134,7 +134,7 @@ impl Rules {
                 match root_of(gone, is_key)? {
                     _ if stays => {}
                     Some(root) => held.part(&root, (*list, key), None, limits).map_err(fault)?,
-                    None => held.part_gone(*list, &key, limits),
+                    None => held.part_gone(*list, &key),
                 }
             }
             if let Some((row, Some(root), key)) = now {
