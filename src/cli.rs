@@ -4,6 +4,7 @@ mod backfill;
 mod check;
 mod completions;
 mod demo;
+mod dlq;
 mod error;
 mod line;
 mod logs;
@@ -74,6 +75,9 @@ enum Command {
     /// Try the rules that make domain events, and see why a transaction gave those that it gave.
     #[command(subcommand)]
     Rules(rules::Command),
+    /// Show, and remove, what could not be told and was parked.
+    #[command(subcommand)]
+    Dlq(dlq::Command),
     /// Show or set where a source goes on.
     #[command(subcommand)]
     Position(position::Command),
@@ -106,6 +110,7 @@ pub async fn run(args: Args) -> Result<(), CliError> {
         Command::Status(args) => status::status(&load(&config)?, &args, output).await,
         Command::Backfill(command) => backfill::backfill(&load(&config)?, &command, output).await,
         Command::Rules(command) => rules::rules(&load(&config)?, &command, output).await,
+        Command::Dlq(command) => Box::pin(dlq::dlq(&load(&config)?, &command, output)).await,
         Command::Position(command) => position::position(&load(&config)?, &command, output).await,
         Command::Schema(command) => Box::pin(schema::schema(&load(&config)?, &command, output)).await,
         Command::Shred(args) => Box::pin(shred::shred(&load(&config)?, &args, output)).await,

@@ -14,6 +14,7 @@ mod context;
 mod debezium;
 mod interpolate;
 mod keys;
+mod letters;
 mod overrides;
 mod private;
 mod raw;
@@ -86,6 +87,10 @@ pub struct Source {
     pub private: Arc<map::private::Settings>,
     /// How its event types may change; `None` where events name no schemas.
     pub schemas: Option<event_schema::Policy>,
+    /// What is parked rather than ends the source.
+    pub parks: event::Parks,
+    /// Where that is kept.
+    pub letters: stream::LetterSettings,
     /// Whose transactions are left out.
     pub echoes: map::echo::Echoes,
     /// What is made of its changes.

@@ -9,7 +9,9 @@ mod envelope;
 mod error;
 mod frame;
 mod identity;
+mod letter;
 mod number;
+mod own;
 mod plain;
 mod read;
 mod structured;
@@ -26,13 +28,17 @@ use figvine_change::debezium::Binary;
 
 use crate::checkpoint::ReadMark;
 
+pub(crate) use domain::MissingEvent;
 pub use domain::{Derived, DomainEvent};
 pub use encode::{Count, Encoded, Encoder};
 pub use error::EncodeError;
 pub(crate) use identity::write_key_text;
 pub use identity::{Identity, partition};
+pub(crate) use letter::{About, Content, Row as LetterRow};
+pub use letter::{Letter, Parks};
 pub(crate) use number::write_timestamp;
 pub use read::{ReadOutcome, ReadPlace, Rows};
+pub(crate) use subject::write_token;
 pub use subject::{TemplateError, check_domain_template, check_template};
 pub use touch::{RowId, Touch, Touched};
 

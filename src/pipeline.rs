@@ -56,6 +56,10 @@ pub struct Pipeline<C> {
     pub private: Arc<private::Settings>,
     /// How event types may change; `None` where events name no schemas.
     pub schemas: Option<Policy>,
+    /// What is parked rather than ends the source.
+    pub parks: event::Parks,
+    /// Where that is kept.
+    pub letters: stream::LetterSettings,
     /// Whose transactions are left out.
     pub echoes: Echoes,
     /// What is made of changes.

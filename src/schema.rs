@@ -51,6 +51,8 @@ impl Default for Compatibility {
 pub enum OnDrift {
     /// The source stops at the change.
     Stop,
+    /// Rows in the new shape are parked.
+    Park,
     /// The type gets a new major version.
     #[default]
     Degrade,
@@ -91,6 +93,24 @@ struct Known {
     /// URIs by what tells a shape apart: a look is cheap, however many versions there are.
     shapes: HashMap<Vec<u8>, Result<Arc<str>, Arc<Refusal>>>,
     fixed: BTreeMap<String, Arc<str>>,
+}
+
+impl OnDrift {
+    /// Whether a shape that is not compatible gets no version.
+    #[must_use]
+    pub fn refuses(self) -> bool {
+        self != Self::Degrade
+    }
+
+    /// In one word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Park => "park",
+            Self::Degrade => "degrade",
+        }
+    }
 }
 
 impl Schemas {

@@ -57,6 +57,8 @@ struct Families {
     unchanged: Family<Labels, Counter>,
     untold: Family<Labels, Counter>,
     suppressed: Family<Labels, Counter>,
+    dead_lettered: Family<Labels, Counter>,
+    dead_letters: Family<Labels, Whole>,
     schema_drift: Family<Labels, Counter>,
     backfill_rows: Family<Labels, Counter>,
     backfill_state: Family<Labels, Whole>,
@@ -89,6 +91,8 @@ impl Families {
             unchanged: Family::default(),
             untold: Family::default(),
             suppressed: Family::default(),
+            dead_lettered: Family::default(),
+            dead_letters: Family::default(),
             schema_drift: Family::default(),
             backfill_rows: Family::default(),
             backfill_state: Family::default(),
@@ -146,6 +150,8 @@ impl Telemetry {
         r.register("backfill_rows", "Existing rows stored in the stream and acknowledged", f.backfill_rows);
         r.register("backfill_state", "Backfills that have a status", f.backfill_state);
         r.register("events_suppressed", "Changes that have no event because of the configuration", f.suppressed);
+        r.register("events_dead_lettered", "Events that could not be made and were parked", f.dead_lettered);
+        r.register("dead_letters", "Messages in the stream of dead letters", f.dead_letters);
         r.register(
             "schema_drifts",
             "Changes of tables that broke the schema of their events, by what was done",
@@ -243,6 +249,7 @@ pub struct SourceTelemetry {
     safe_ratio: Mutex<Option<f64>>,
     connected: Whole,
     inflight: Whole,
+    dead_letters: Whole,
     ack_seconds: Histogram,
     transaction_rows: Histogram,
     unchanged: Counter,
@@ -263,6 +270,7 @@ impl SourceTelemetry {
             safe_ratio: Mutex::default(),
             connected: families.connected.get_or_create_owned(&labels),
             inflight: families.inflight.get_or_create_owned(&labels),
+            dead_letters: families.dead_letters.get_or_create_owned(&labels),
             ack_seconds: families.ack_seconds.get_or_create_owned(&labels),
             transaction_rows: families.transaction_rows.get_or_create_owned(&labels),
             unchanged: families.unchanged.get_or_create_owned(&labels),
@@ -303,6 +311,16 @@ impl SourceTelemetry {
         if count > 0 {
             self.families.suppressed.get_or_create(&self.with("reason", reason)).inc_by(count);
         }
+    }
+
+    /// Counts events that were parked as dead letters.
+    pub fn dead_lettered(&self, reason: &str) {
+        self.families.dead_lettered.get_or_create(&self.with("reason", reason)).inc();
+    }
+
+    /// Notes how many dead letters are kept.
+    pub fn dead_letters(&self, count: u64) {
+        self.dead_letters.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Counts a change of a table that its events' schema may not follow, by what was done about it.
@@ -397,6 +415,7 @@ impl SourceTelemetry {
             retained_log_bytes: self.retained.get(),
             log_safe_ratio: *lock(&self.safe_ratio),
             publish_inflight: self.inflight.get(),
+            dead_letters: self.dead_letters.get(),
         }
     }
 
@@ -455,6 +474,9 @@ pub struct Figures {
     pub log_safe_ratio: Option<f64>,
     /// Events read and not yet acknowledged.
     pub publish_inflight: i64,
+    /// Messages in the stream of dead letters.
+    #[serde(default)]
+    pub dead_letters: i64,
 }
 
 /// Seconds from a moment (microseconds since 1970) until now; never negative.

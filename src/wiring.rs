@@ -150,6 +150,8 @@ fn pipeline<C: Connector>(
         nats: config.nats().clone(),
         private: Arc::clone(&source.private),
         schemas: source.schemas,
+        parks: source.parks,
+        letters: source.letters.clone(),
         echoes: source.echoes.clone(),
         rules: Arc::clone(&source.rules),
         desk,

@@ -24,6 +24,7 @@ mod live {
     mod fence;
     mod hostile;
     mod kills;
+    mod letters;
     mod obstacles;
     mod order;
     mod outages;

@@ -25,6 +25,7 @@ mod live_mysql {
     mod debezium;
     mod echo;
     mod kills;
+    mod letters;
     mod private;
     mod rules;
     mod samples;

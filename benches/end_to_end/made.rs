@@ -30,6 +30,8 @@ pub(crate) async fn publish(config: &Path, rows: u64, per_transaction: u64) -> O
     let source = config.sources().first().ok_or("the configuration has no source")?;
     let pipeline = Pipeline {
         schemas: None,
+        parks: source.parks,
+        letters: source.letters.clone(),
         echoes: source.echoes.clone(),
         rules: source.rules.clone(),
         connector: Arc::new(Made { rows, per_transaction: per_transaction.min(BATCH_ROWS) }),

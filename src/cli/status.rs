@@ -107,6 +107,12 @@ fn shown(told: &Told) -> String {
     if let Some(free) = status.figures.log_safe_ratio {
         text.push_str(&format!(", {:.0} % of what it may keep is free", free * 100.0));
     }
+    if status.figures.dead_letters > 0 {
+        text.push_str(&format!(
+            "\n  parked     {} messages of dead letters, see `figvine dlq list`",
+            status.figures.dead_letters
+        ));
+    }
     for shown in backfills {
         text.push_str(&format!("\n  backfill   {}", one_line(shown)));
     }
@@ -127,6 +133,7 @@ mod tests {
             retained_log_bytes: 3 << 20,
             log_safe_ratio: Some(0.5),
             publish_inflight: 1200,
+            dead_letters: 2,
         };
         let status = Status {
             source: "shop".into(),
@@ -142,6 +149,7 @@ mod tests {
             "  lag        0.250 s from commit to stored, of the newest",
             "  on the way 1,200 events, the oldest for 1.500 s",
             "  log        3.0 MiB kept by the server because of us, 50 % of what it may keep is free",
+            "  parked     2 messages of dead letters, see `figvine dlq list`",
         ];
         assert_eq!(shown(&told), lines.join("\n"));
     }

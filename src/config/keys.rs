@@ -147,6 +147,13 @@ const SOURCE: &[Key] = &[
     key("backfill", Kind::Section(BACKFILL), "How existing rows are read."),
     key("ignore", Kind::Section(IGNORE), "Transactions that are not told."),
     key("schemas", Kind::Section(SCHEMAS), "The schemas of event types: how they may change."),
+    key(
+        "on_poison",
+        Kind::Word(&["stop", "park"]),
+        "What to do about a change that cannot be told, or an event that a rule cannot make: stop at it, or park it as a dead letter.",
+    )
+    .or("stop"),
+    key("dead_letters", Kind::Section(DEAD_LETTERS), "Where what is parked is kept."),
     key("private", Kind::Section(PRIVATE), "What of the rows is hidden before anything leaves the process."),
     key("rules", Kind::Each(RULE), "Domain events that are made of changes."),
     key("rule_files", Kind::List, "Files with more rules, each with the key rules."),
@@ -245,10 +252,21 @@ const SCHEMAS: &[Key] = &[
     .or("full_transitive"),
     key(
         "on_drift",
-        Kind::Word(&["degrade", "stop"]),
-        "What to do about a change that is not compatible: begin a new major version, or stop at it.",
+        Kind::Word(&["degrade", "stop", "park"]),
+        "What to do about a change that is not compatible: begin a new major version, stop at it, or park the rows in the new shape.",
     )
     .or("degrade"),
+];
+
+const DEAD_LETTERS: &[Key] = &[
+    key("stream", Kind::Text, "The stream's name; by default that of the source's stream with _DEAD behind it."),
+    key(
+        "max_messages",
+        Kind::Whole { min: 1, max: 10_000_000 },
+        "Letters that it holds; a full one takes nothing more, and the source stops.",
+    )
+    .or("10000"),
+    key("max_age", Kind::Duration { min_ms: 100, off: true }, "Letters older than this are removed.").or("off"),
 ];
 
 const PRIVATE: &[Key] = &[

@@ -17,9 +17,10 @@ use super::raw::{Reader, Section};
 use super::yaml::{Node, Value};
 use super::{At, Complaints, Config, EngineConfig, Http, Source, context, template};
 use crate::backfill::{self, Initial};
-use crate::event::{self, Format};
+use crate::event::{self, Format, Parks};
 use crate::map::echo::Echoes;
 use crate::nats::{self, Auth, Tls};
+use crate::schema::OnDrift;
 use crate::stream::{self, OnLoss, change_subjects, domain_subjects};
 
 /// The keys of databases; a source has one of them.
@@ -197,6 +198,7 @@ impl Reader<'_> {
         let mut ignored = |key| ignore.as_ref().map(|ignore| self.list(ignore, key)).unwrap_or_default();
         let (origins, annotations) = (ignored("origins"), ignored("annotations"));
         let schemas = self.schemas(section, events.format);
+        let letters = stream.as_ref().and_then(|stream| self.letters(section, stream));
         let seed = stream.as_ref().map(|stream| stream.name.clone()).unwrap_or_default();
         let given: Vec<_> = ENGINES.into_iter().filter(|key| section.has(key)).collect();
         let mut engines = Vec::new();
@@ -234,12 +236,16 @@ impl Reader<'_> {
                 config.ignore_comments = annotations;
             }
         }
+        let (poison, letters) = letters?;
+        let drift = schemas.is_some_and(|policy| policy.on_drift == OnDrift::Park);
         Some(Source {
             name: name.to_owned(),
             engine,
             events,
             private: Arc::new(private?),
             schemas,
+            parks: Parks { poison, drift },
+            letters,
             echoes: Echoes::new(origins.into_iter().map(Into::into)),
             stream: stream.map(|stream| match rules.is_empty() {
                 true => stream,
@@ -369,11 +375,7 @@ impl Reader<'_> {
         let release_delay = self.duration(section, "release_delay").unwrap_or_default();
         let section = self.below(section, "stream")?;
         let name = self.text(&section, "name").unwrap_or_else(|| format!("FIGVINE_{}", source.to_ascii_uppercase()));
-        let is_bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\');
-        if name.len() > MAX_STREAM_NAME_BYTES || (section.has("name") && name.contains(is_bad)) {
-            let what = "a stream's name has at most 255 bytes and no blanks, control characters or any of . * > / \\";
-            self.complain(&section.at("name"), &section.path("name"), what);
-        }
+        self.is_stream_name(&section, "name", &name);
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         Some(stream::Settings {
             name,
@@ -393,6 +395,15 @@ impl Reader<'_> {
             window_bytes: count(self.size(&section, "window_bytes").unwrap_or_default()),
             release_delay,
         })
+    }
+
+    /// Complains where a stream's name is none.
+    pub(super) fn is_stream_name(&mut self, section: &Section<'_>, key: &str, name: &str) {
+        let is_bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\');
+        if name.len() > MAX_STREAM_NAME_BYTES || (section.has(key) && name.contains(is_bad)) {
+            let what = "a stream's name has at most 255 bytes and no blanks, control characters or any of . * > / \\";
+            self.complain(&section.at(key), &section.path(key), what);
+        }
     }
 
     fn backfill(&mut self, source: &Section<'_>) -> Option<backfill::Settings> {

@@ -21,6 +21,7 @@ impl Reader<'_> {
         let (backward, forward, is_transitive) = compatibility;
         let on_drift = match self.word(&section, "on_drift") {
             "stop" => OnDrift::Stop,
+            "park" => OnDrift::Park,
             _ => OnDrift::Degrade,
         };
         if format == Format::Debezium {

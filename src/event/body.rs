@@ -27,6 +27,34 @@ pub(super) enum Fault {
     Drift(Arc<Refusal>),
 }
 
+/// What is told of an event that is missing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Missing<'a> {
+    /// What it would have told.
+    pub(super) op: &'static str,
+    /// Why it does not, in one word.
+    pub(super) reason: &'static str,
+    /// The code of the error that it would have been.
+    pub(super) code: &'static str,
+    /// The dead letter's id.
+    pub(super) letter: &'a str,
+}
+
+impl Missing<'_> {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        for (name, value) in [
+            (&b"{\"op\":"[..], self.op),
+            (b",\"reason\":", self.reason),
+            (b",\"code\":", self.code),
+            (b",\"dead_letter\":", self.letter),
+        ] {
+            out.extend_from_slice(name);
+            json::write_str(value, out);
+        }
+        out.push(b'}');
+    }
+}
+
 /// A row change with its rows at hand, and what is told of it.
 pub(super) struct RowView<'a> {
     pub(super) batch: &'a Batch,
@@ -54,13 +82,7 @@ impl<'a> RowView<'a> {
         let view = Self {
             batch,
             table,
-            kind: match change.op {
-                Op::Insert => Kind::Insert,
-                Op::Update => Kind::Update,
-                Op::Delete => Kind::Delete,
-                Op::Read => Kind::Read,
-                Op::Tombstone => Kind::Tombstone,
-            },
+            kind: Kind::of(change.op),
             before: row(change.before)?,
             before_is_key: change.before_is_key,
             after: if matches!(change.op, Op::Delete | Op::Tombstone) { None } else { row(change.after)? },
@@ -220,6 +242,15 @@ pub(super) fn close_object(start: usize, out: &mut Vec<u8>) {
 /// Appends a truncate's body up to its block `source`.
 pub(super) fn write_truncate(out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"op\":\"truncate\",\"key\":null,\"before\":null,\"after\":null,");
+}
+
+/// Appends, up to the block `source`, the body of what stands in the place of an event; `key` is an object, where it is known.
+pub(super) fn write_missing(key: Option<&[u8]>, missing: &Missing<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"op\":\"missing\",\"key\":");
+    out.extend_from_slice(key.unwrap_or(b"null"));
+    out.extend_from_slice(b",\"before\":null,\"after\":null,\"missing\":");
+    missing.write(out);
+    out.push(b',');
 }
 
 /// Appends a message's body up to its block `source`: the content as a string where it is UTF-8, else as base64.

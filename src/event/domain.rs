@@ -12,11 +12,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use figvine_change::Within;
+use figvine_change::{Transaction, Within, json};
 
 use super::body::Fault;
+use super::error::EncodeError;
 use super::frame::{Event, Frame};
-use super::identity::{Key, partition};
+use super::identity::{Identity, Key, partition};
+use super::letter::{About, Content, Letter};
 use super::subject::{Subject, Template};
 use super::texts::{EventType, SourceText};
 use super::{Events, debezium::Extras};
@@ -63,6 +65,21 @@ pub struct DomainEvent {
     pub body: Range<usize>,
 }
 
+/// Where an event would have stood that cannot be made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MissingEvent<'a> {
+    /// As those of [`DomainEvent`].
+    pub(crate) behind: usize,
+    pub(crate) rule: &'a Arc<str>,
+    pub(crate) number: u32,
+    /// Its type, without the version.
+    pub(crate) event_type: &'a str,
+    pub(crate) about: Within,
+    /// As one string.
+    pub(crate) key: &'a [u8],
+    pub(crate) letter: &'a Letter,
+}
+
 impl Derived {
     /// Forgets all, and keeps the buffers.
     pub fn clear(&mut self) {
@@ -89,6 +106,60 @@ impl Derived {
         self.holds.retain(|at| *at >= place);
         self.from = place;
         true
+    }
+
+    /// Adds what stands in the place of an event that cannot be made: `<type>_missing.v1`.
+    pub(crate) fn push_missing(&mut self, missing: &MissingEvent<'_>) {
+        let MissingEvent { behind, rule, number, event_type, about, key, letter } = *missing;
+        let key_at = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let body_at = self.bytes.len();
+        for (name, value) in [
+            (&b"{\"rule\":"[..], &**rule),
+            (b",\"reason\":", letter.reason),
+            (b",\"code\":", letter.code),
+            (b",\"dead_letter\":", &letter.id),
+        ] {
+            self.bytes.extend_from_slice(name);
+            json::write_str(value, &mut self.bytes);
+        }
+        self.bytes.push(b'}');
+        let name: Arc<str> = format!("{event_type}_missing").into();
+        self.events.push(DomainEvent {
+            behind,
+            rule: Arc::clone(rule),
+            number,
+            event_type: format!("{name}.v1").into(),
+            name,
+            about,
+            key: key_at..body_at,
+            body: body_at..self.bytes.len(),
+        });
+    }
+
+    /// What stands in the place of one of its events that is too large to be told, with what that was.
+    pub(super) fn parked(&self, event: &DomainEvent, transaction: &Transaction, error: &EncodeError) -> (Self, Letter) {
+        let Within { ordinal, part } = event.about;
+        let identity = Identity { position: transaction.position.clone(), ordinal, part };
+        let about = About {
+            id: format!("{identity}/{}", event.rule),
+            event_type: event.event_type.to_string(),
+            rule: Some(&event.rule),
+            transaction: Some(transaction),
+        };
+        let content = Content::Data(self.text(&event.body));
+        let letter = Letter::new(about, (error.reason(), error.code()), error, &content);
+        let mut instead = Self::default();
+        instead.push_missing(&MissingEvent {
+            behind: event.behind,
+            rule: &event.rule,
+            number: event.number,
+            event_type: &event.name,
+            about: event.about,
+            key: self.text(&event.key),
+            letter: &letter,
+        });
+        (instead, letter)
     }
 
     fn text(&self, range: &Range<usize>) -> &[u8] {
@@ -134,7 +205,6 @@ impl Domain {
         source: &SourceText,
         frame: Frame<'a>,
         (derived, event, rank): (&Derived, &DomainEvent, u64),
-        max_payload: usize,
         out: &mut Events,
     ) -> Result<(), Fault> {
         let Self { template, types, key, rule } = self;
@@ -166,13 +236,7 @@ impl Domain {
             out.extend_from_slice(derived.text(&event.body));
             Ok(0)
         };
-        frame.append(
-            max_payload,
-            out,
-            &told,
-            |out| text.subject.write("", Some((key.text(), partition)), out),
-            body,
-        )?;
+        frame.append(out, &told, |out| text.subject.write("", Some((key.text(), partition)), out), body)?;
         text.count += 1;
         Ok(())
     }

@@ -9,17 +9,17 @@ use std::sync::Arc;
 
 use figvine_change::{Batch, Body, Change, Engine, Position, Transaction, Within};
 
-use super::body::{Fault, RowView, write_message, write_schema_change, write_truncate};
-use super::debezium::{self, Extras};
+use super::body::Fault;
 use super::domain::{Derived, Domain, DomainEvent, Passed, passed};
-use super::envelope::Shape;
 use super::error::EncodeError;
-use super::frame::{Behind, Event, Frame, behind};
-use super::identity::{Identity, Key, partition};
-use super::subject::{Template, write_token};
-use super::tables::{Entry, Tables, Tally};
-use super::texts::{Kind, SourceText, TransactionText};
-use super::touch::{RowId, Touch, Touched};
+use super::frame::{Behind, Frame, behind};
+use super::identity::Identity;
+use super::letter::{Letter, Parks};
+use super::own::Teller;
+use super::subject::Template;
+use super::tables::Tally;
+use super::texts::{SourceText, TransactionText};
+use super::touch::Touched;
 use super::{Events, Settings, TemplateError};
 use crate::checkpoint::{Told, Writer};
 use crate::schema::Schemas;
@@ -59,18 +59,12 @@ pub struct Count {
 /// Makes events of changes, for one session of one source.
 pub struct Encoder {
     pub(super) source: SourceText,
-    pub(super) max_payload: usize,
-    pub(super) tables: Tables,
+    pub(super) teller: Teller,
     pub(super) transaction: TransactionText,
     /// Position of the transaction whose rows are counted.
     counted: String,
     counted_rows: u64,
-    pub(super) scratch: Scratch,
     figures: Encoded,
-    messages: Tally,
-    /// Tables, by `schema.table`, of which is noted what is touched.
-    watched: HashSet<Arc<str>>,
-    touched: Vec<Touched>,
     pub(super) domain: Domain,
     /// The last change of the transaction that was passed on, by this session or one before.
     previous: Option<Within>,
@@ -80,14 +74,6 @@ pub struct Encoder {
     begun: Option<u64>,
     /// Where the session begins: what is stored already of what is read again.
     resumed: Option<(Position, Option<Told>)>,
-}
-
-#[derive(Default)]
-pub(super) struct Scratch {
-    pub(super) key: Key,
-    pub(super) unchanged: Vec<u8>,
-    /// For Debezium's envelope alone.
-    pub(super) extras: Extras,
 }
 
 impl Encoder {
@@ -104,17 +90,12 @@ impl Encoder {
         max_payload: usize,
     ) -> Result<Self, TemplateError> {
         Ok(Self {
-            source: SourceText::new(settings, engine, writer)?,
-            max_payload,
-            tables: Tables::default(),
+            source: SourceText::new(settings, engine, writer, max_payload)?,
+            teller: Teller::default(),
             transaction: TransactionText::default(),
             counted: String::new(),
             counted_rows: 0,
-            scratch: Scratch::default(),
             figures: Encoded::default(),
-            messages: Tally::default(),
-            watched: HashSet::new(),
-            touched: Vec::new(),
             domain: Domain::new(Template::parse_domain(&settings.domain_subject)?),
             previous: None,
             held: None,
@@ -142,14 +123,26 @@ impl Encoder {
         self
     }
 
+    /// From now on parks what it cannot tell, as far as that is allowed.
+    #[must_use]
+    pub fn parking(mut self, parks: Parks) -> Self {
+        self.teller.parks = parks;
+        self
+    }
+
+    /// What was parked since the last call: to be kept before the events that stand in its place are.
+    pub fn take_letters(&mut self) -> Vec<Letter> {
+        std::mem::take(&mut self.teller.letters)
+    }
+
     /// From now on notes what is touched of these tables, by `schema.table`.
     pub fn watch(&mut self, tables: HashSet<Arc<str>>) {
-        self.watched = tables;
+        self.teller.watched = tables;
     }
 
     /// What was touched of the watched tables since the last call, in the order of the log.
     pub fn take_touched(&mut self) -> Vec<Touched> {
-        std::mem::take(&mut self.touched)
+        std::mem::take(&mut self.teller.touched)
     }
 
     /// Appends the events of a batch, or of the portion of it that `derived` is; `out` may hold earlier ones.
@@ -162,7 +155,7 @@ impl Encoder {
     /// When a change has no event. `out` then holds the events of all changes
     /// before it and nothing of it, and ends behind the last of them.
     pub fn encode(&mut self, batch: &Batch, derived: &Derived, out: &mut Events) -> Result<Encoded, EncodeError> {
-        self.tables.begin(batch);
+        self.teller.tables.begin(batch);
         let begun = out.list.len();
         let mut loaded = None;
         let mut passed = None;
@@ -236,7 +229,6 @@ impl Encoder {
             Some(_) if is_last && change.last => Behind::Change(transaction, change),
             _ => Behind::Part { transaction, from: held.unwrap_or(self.previous), told: (at, rule) },
         };
-        let shape = self.source.envelope.shape;
         let Change { ordinal, part, .. } = *change;
         let frame = Frame {
             source: &self.source,
@@ -247,160 +239,17 @@ impl Encoder {
             is_told: own,
             domain: None,
         };
-        let touched = &mut self.touched;
-        let mut note = |entry: &Entry, touch: &dyn Fn() -> Touch| {
-            if !self.watched.is_empty() && self.watched.contains(&entry.text.name) {
-                let table = Arc::clone(&entry.text.name);
-                touched.push(Touched { transaction: change.transaction, table, touch: touch() });
-            }
-        };
-        match &change.body {
-            _ if begun.is_some() => {}
-            Body::Row(row) => {
-                let place = self.tables.place(&self.source, batch, row.table)?;
-                let entry = self.tables.entry(place)?;
-                let view = RowView::new(batch, &entry.text, row)?;
-                let Scratch { key, unchanged, extras } = &mut self.scratch;
-                view.write_key(key)?;
-                if shape == Shape::Debezium {
-                    extras.load(&view)?;
+        // Else it was told with an earlier portion of its events.
+        if begun.is_none() {
+            let told = match self.teller.tell(batch, change, &frame, out) {
+                Err(fault) if self.teller.is_parked(&fault) => {
+                    let error = self.error(batch, change, fault);
+                    self.teller.tell_missing(batch, change, &frame, &error, out)?
                 }
-                let event = Event {
-                    kind: Some(view.kind),
-                    key: &key.object,
-                    extras,
-                    event_type: entry.text.event_type(view.kind),
-                    subject: key.attribute(),
-                    partitionkey: key.attribute(),
-                    origin: &entry.text.origin,
-                    snapshot: view.kind == Kind::Read,
-                };
-                let partition = partition(key.text(), self.source.partitions);
-                let unchanged_values = frame.append(
-                    self.max_payload,
-                    out,
-                    &event,
-                    |out| entry.text.subject.write(view.kind.subject_op(), Some((key.text(), partition)), out),
-                    |out| match shape {
-                        Shape::Change => view.write_body(key, unchanged, out),
-                        Shape::Debezium if view.kind == Kind::Tombstone => Ok(0),
-                        Shape::Debezium => debezium::write_row(&view, out),
-                    },
-                )?;
-                entry.counts.add(view.kind, own);
-                note(entry, &|| Touch::Row(RowId::of(&entry.text.name, key.text())));
-                self.figures.unchanged_values += unchanged_values;
-                self.counted_rows += u64::from(view.kind != Kind::Tombstone);
-            }
-            Body::Truncate { table } => {
-                let place = self.tables.place(&self.source, batch, *table)?;
-                let entry = self.tables.entry(place)?;
-                self.scratch.extras.clear();
-                let event = Event {
-                    kind: Some(Kind::Truncate),
-                    key: b"",
-                    extras: &self.scratch.extras,
-                    event_type: entry.text.event_type(Kind::Truncate),
-                    subject: b"",
-                    partitionkey: b"",
-                    origin: &entry.text.origin,
-                    snapshot: false,
-                };
-                frame.append(
-                    self.max_payload,
-                    out,
-                    &event,
-                    |out| entry.text.subject.write(Kind::Truncate.op(), None, out),
-                    |out| {
-                        match shape {
-                            Shape::Change => write_truncate(out),
-                            Shape::Debezium => debezium::write_truncate(out),
-                        }
-                        Ok(0)
-                    },
-                )?;
-                entry.counts.add(Kind::Truncate, own);
-                note(entry, &|| Touch::Emptied);
-            }
-            Body::Shape { table } => {
-                let place = self.tables.place(&self.source, batch, *table)?;
-                let entry = self.tables.entry(place)?;
-                let new = &entry.text.table;
-                // Debezium's stream has no such events.
-                let is_told = shape == Shape::Change;
-                if let Some(old) = entry.shape.as_ref().filter(|old| is_told && !new.has_shape_of(old)) {
-                    let event = Event {
-                        kind: Some(Kind::SchemaChange),
-                        key: b"",
-                        extras: &self.scratch.extras,
-                        event_type: entry.text.event_type(Kind::SchemaChange),
-                        subject: entry.text.name.as_bytes(),
-                        partitionkey: b"",
-                        origin: &entry.text.origin,
-                        snapshot: false,
-                    };
-                    frame.append(
-                        self.max_payload,
-                        out,
-                        &event,
-                        |out| {
-                            out.extend_from_slice(b"cdc.");
-                            write_token(self.source.name.as_bytes(), out);
-                            out.extend_from_slice(b".schema_changes");
-                        },
-                        |out| {
-                            write_schema_change(&entry.text.name, old, new, out);
-                            Ok(0)
-                        },
-                    )?;
-                    entry.counts.add(Kind::SchemaChange, own);
-                }
-                note(entry, &|| Touch::Shaped(Arc::clone(&entry.text.table)));
-                entry.shape = Some(Arc::clone(&entry.text.table));
-            }
-            Body::Message { prefix, content } => {
-                let bytes = |range: &std::ops::Range<u32>| {
-                    let bytes = batch.data.get(range.start as usize..range.end as usize);
-                    bytes.ok_or(Fault::Malformed("a message lies outside the batch's data"))
-                };
-                let (prefix, content) = (bytes(prefix)?, bytes(content)?);
-                let Scratch { unchanged: message_key, extras, .. } = &mut self.scratch;
-                extras.clear();
-                if shape == Shape::Debezium {
-                    debezium::write_message_key(prefix, message_key);
-                }
-                let event = Event {
-                    kind: None,
-                    key: message_key,
-                    extras,
-                    event_type: &self.source.message_type,
-                    subject: prefix,
-                    partitionkey: b"",
-                    origin: &self.source.message_origin,
-                    snapshot: false,
-                };
-                frame.append(
-                    self.max_payload,
-                    out,
-                    &event,
-                    |out| {
-                        out.extend_from_slice(b"cdc.");
-                        write_token(self.source.name.as_bytes(), out);
-                        out.extend_from_slice(b".messages.");
-                        write_token(prefix, out);
-                    },
-                    |out| {
-                        match shape {
-                            Shape::Change => write_message(prefix, content, out),
-                            Shape::Debezium => {
-                                debezium::write_message(prefix, content, self.source.debezium.binary, out)
-                            }
-                        }
-                        Ok(0)
-                    },
-                )?;
-                self.messages.add(own);
-            }
+                told => told?,
+            };
+            self.figures.unchanged_values += told.unchanged_values;
+            self.counted_rows += told.rows;
         }
         for (place, event) in rest.iter().enumerate() {
             let frame = Frame {
@@ -413,7 +262,17 @@ impl Encoder {
                 domain: None,
             };
             let rank = begun.unwrap_or_default() + (skipped + place) as u64 + 1;
-            self.domain.append(&self.source, frame, (mine.derived, event, rank), self.max_payload, out)?;
+            match self.domain.append(&self.source, frame, (mine.derived, event, rank), out) {
+                Err(fault @ Fault::TooLarge { .. }) if self.teller.is_parked(&fault) => {
+                    let error = self.error(batch, change, fault);
+                    let (derived, letter) = mine.derived.parked(event, transaction, &error);
+                    for instead in &derived.events {
+                        self.domain.append(&self.source, frame, (&derived, instead, rank), out)?;
+                    }
+                    self.teller.letters.push(letter);
+                }
+                appended => appended?,
+            }
         }
         if mine.goes_on {
             self.begun = Some(begun.unwrap_or_default() + mine.events.len() as u64);
@@ -447,8 +306,8 @@ impl Encoder {
 
     pub(super) fn take_figures(&mut self, events: usize) -> Encoded {
         let mut figures = std::mem::take(&mut self.figures);
-        self.tables.take_counts(&mut figures.counts);
-        let Tally { changes, events: told } = std::mem::take(&mut self.messages);
+        self.teller.tables.take_counts(&mut figures.counts);
+        let Tally { changes, events: told } = std::mem::take(&mut self.teller.messages);
         if changes > 0 {
             figures.counts.push(Count {
                 table: Arc::from(""),
@@ -466,35 +325,35 @@ impl Encoder {
     }
 
     pub(super) fn error(&self, batch: &Batch, change: &Change, fault: Fault) -> EncodeError {
-        let identity = Identity {
-            position: batch.transaction(change).map_or("?".into(), |transaction| transaction.position.clone()),
-            ordinal: change.ordinal,
-            part: change.part,
-        };
-        let table = match &change.body {
-            Body::Row(row) => batch.table(row.table),
-            Body::Truncate { table } | Body::Shape { table } => batch.table(*table),
-            Body::Message { .. } => None,
-        };
-        let name = || table.map_or("a message".into(), |table| table.qualified_name().into());
-        let column_name = |column: usize| {
-            let column = table.and_then(|table| table.columns.get(column));
-            column.map_or("?".into(), |column| column.name.clone())
-        };
-        match fault {
-            Fault::Value { column, source } => {
-                EncodeError::Value { identity, table: name(), column: column_name(column), source }
-            }
-            Fault::NoKey => EncodeError::NoKey { identity, table: name() },
-            Fault::KeyNotCarried { column } => {
-                EncodeError::KeyNotCarried { identity, table: name(), column: column_name(column) }
-            }
-            Fault::TooLarge { size } => {
-                EncodeError::TooLarge { identity, table: name(), size, limit: self.max_payload }
-            }
-            Fault::Drift(refusal) => EncodeError::Drift { identity, table: name(), refusal },
-            Fault::Malformed(what) => EncodeError::Malformed { identity, what },
+        let position = batch.transaction(change).map_or("?".into(), |transaction| transaction.position.clone());
+        let identity = Identity { position, ordinal: change.ordinal, part: change.part };
+        error_of(identity, batch, change, fault, self.source.max_payload)
+    }
+}
+
+/// A fault with its place.
+pub(super) fn error_of(identity: Identity, batch: &Batch, change: &Change, fault: Fault, limit: usize) -> EncodeError {
+    let table = match &change.body {
+        Body::Row(row) => batch.table(row.table),
+        Body::Truncate { table } | Body::Shape { table } => batch.table(*table),
+        Body::Message { .. } => None,
+    };
+    let name = || table.map_or("a message".into(), |table| table.qualified_name().into());
+    let column_name = |column: usize| {
+        let column = table.and_then(|table| table.columns.get(column));
+        column.map_or("?".into(), |column| column.name.clone())
+    };
+    match fault {
+        Fault::Value { column, source } => {
+            EncodeError::Value { identity, table: name(), column: column_name(column), source }
         }
+        Fault::NoKey => EncodeError::NoKey { identity, table: name() },
+        Fault::KeyNotCarried { column } => {
+            EncodeError::KeyNotCarried { identity, table: name(), column: column_name(column) }
+        }
+        Fault::TooLarge { size } => EncodeError::TooLarge { identity, table: name(), size, limit },
+        Fault::Drift(refusal) => EncodeError::Drift { identity, table: name(), refusal },
+        Fault::Malformed(what) => EncodeError::Malformed { identity, what },
     }
 }
 

@@ -75,6 +75,27 @@ pub enum EncodeError {
 }
 
 impl EncodeError {
+    /// A stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Drift { .. } => "FV-3301",
+            _ => "FV-3101",
+        }
+    }
+
+    /// What is wrong, in one word.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Value { .. } => "value",
+            Self::NoKey { .. } | Self::KeyNotCarried { .. } => "key",
+            Self::TooLarge { .. } => "too_large",
+            Self::Drift { .. } => "schema_drift",
+            Self::Malformed { .. } => "malformed",
+        }
+    }
+
     /// The change that has no event.
     #[must_use]
     pub fn identity(&self) -> &Identity {

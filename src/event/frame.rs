@@ -32,6 +32,7 @@ pub(super) struct Event<'a> {
 }
 
 /// An event's place.
+#[derive(Clone, Copy)]
 pub(super) struct Frame<'a> {
     pub(super) source: &'a SourceText,
     pub(super) text: &'a TransactionText,
@@ -45,6 +46,7 @@ pub(super) struct Frame<'a> {
 }
 
 /// What an event stands behind.
+#[derive(Clone, Copy)]
 pub(super) enum Behind<'a> {
     /// A change in its transaction.
     Change(&'a Transaction, &'a Change),
@@ -59,7 +61,6 @@ impl Frame<'_> {
     /// Appends one event, or nothing. Returns what `body` does, which writes up to the block `source`.
     pub(super) fn append(
         &self,
-        max_payload: usize,
         out: &mut Events,
         event: &Event<'_>,
         subject: impl FnOnce(&mut Vec<u8>),
@@ -97,7 +98,7 @@ impl Frame<'_> {
                 }
             }
             let size = bytes.len() - headers_at + HEADER_FRAME;
-            if size > max_payload {
+            if size > self.source.max_payload {
                 return Err(Fault::TooLarge { size });
             }
             let place = |at: usize| u32::try_from(at).map_err(|_| Fault::Malformed("it fills more than 4 GiB"));

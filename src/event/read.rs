@@ -6,11 +6,13 @@ use figvine_change::{Batch, Body, Change, Position, Within};
 
 use super::body::RowView;
 use super::debezium;
-use super::encode::{Encoded, Encoder, Scratch};
+use super::domain::Domain;
+use super::encode::{Encoded, Encoder, error_of};
 use super::envelope::Shape;
 use super::error::EncodeError;
 use super::frame::{Behind, Event, Frame};
-use super::identity::partition;
+use super::identity::{Identity, partition};
+use super::own::{Scratch, Teller};
 use super::texts::Kind;
 use super::touch::RowId;
 use super::{Derived, DomainEvent, Events, body::Fault};
@@ -64,7 +66,7 @@ impl Encoder {
         mut is_stale: impl FnMut(&RowId) -> bool,
         out: &mut Events,
     ) -> ReadOutcome {
-        self.tables.begin(rows.batch);
+        self.teller.tables.begin(rows.batch);
         self.transaction.load_read(&self.source, place);
         let begun = out.list.len();
         let mut next = from;
@@ -92,17 +94,6 @@ impl Encoder {
         is_stale: &mut impl FnMut(&RowId) -> bool,
         out: &mut Events,
     ) -> Result<(), Fault> {
-        let Body::Row(row) = &change.body else {
-            return Err(Fault::Malformed("a chunk holds something else than rows"));
-        };
-        let place = self.tables.place(&self.source, rows.batch, row.table)?;
-        let entry = self.tables.entry(place)?;
-        let view = RowView::new(rows.batch, &entry.text, row)?;
-        let Scratch { key, unchanged, extras } = &mut self.scratch;
-        view.write_key(key)?;
-        if is_stale(&RowId::of(&entry.text.name, key.text())) {
-            return Ok(());
-        }
         let cursor = rows.cursors.get(index).ok_or(Fault::Malformed("a row has no cursor"))?;
         let number = read.before + index as u64 + 1;
         let frame = Frame {
@@ -115,12 +106,51 @@ impl Encoder {
             domain: None,
         };
         let told = rows.derived.events.binary_search_by_key(&index, |event| event.behind).ok();
-        if let Some(event) = told.and_then(|at| rows.derived.events.get(at)) {
-            entry.counts.add(Kind::Read, false);
-            let event = DomainEvent { about: Within { ordinal: number, part: 0 }, ..event.clone() };
-            return self.domain.append(&self.source, frame, (rows.derived, &event, 1), self.max_payload, out);
+        let told = told.and_then(|at| rows.derived.events.get(at)).map(|event| {
+            let about = Within { ordinal: number, part: 0 };
+            (rows.derived, DomainEvent { about, ..event.clone() })
+        });
+        let Self { teller, domain, .. } = self;
+        match teller.tell_row(rows.batch, change, &frame, (told.as_ref(), domain), is_stale, out) {
+            // One shape is wrong for all rows: the backfill of the table ends.
+            Err(fault) if !matches!(fault, Fault::Drift(_)) && teller.is_parked(&fault) => {
+                let identity = Identity { position: read.task.into(), ordinal: number, part: 0 };
+                let error = error_of(identity, rows.batch, change, fault, self.source.max_payload);
+                teller.tell_missing(rows.batch, change, &frame, &error, out).map(drop)
+            }
+            told => told,
         }
-        let shape = self.source.envelope.shape;
+    }
+}
+
+impl Teller {
+    /// Appends the event of an existing row, its own or that of a rule, unless it is stale.
+    fn tell_row(
+        &mut self,
+        batch: &Batch,
+        change: &Change,
+        frame: &Frame<'_>,
+        (told, domain): (Option<&(&Derived, DomainEvent)>, &mut Domain),
+        is_stale: &mut impl FnMut(&RowId) -> bool,
+        out: &mut Events,
+    ) -> Result<(), Fault> {
+        let Body::Row(row) = &change.body else {
+            return Err(Fault::Malformed("a chunk holds something else than rows"));
+        };
+        let source = frame.source;
+        let place = self.tables.place(source, batch, row.table)?;
+        let entry = self.tables.fit(place)?;
+        let view = RowView::new(batch, &entry.text, row)?;
+        let Scratch { key, unchanged, extras } = &mut self.scratch;
+        view.write_key(key)?;
+        if is_stale(&RowId::of(&entry.text.name, key.text())) {
+            return Ok(());
+        }
+        if let Some((derived, event)) = told {
+            entry.counts.add(Kind::Read, false);
+            return domain.append(source, *frame, (derived, event, 1), out);
+        }
+        let shape = source.envelope.shape;
         if shape == Shape::Debezium {
             extras.load(&view)?;
         }
@@ -134,9 +164,8 @@ impl Encoder {
             origin: &entry.text.origin,
             snapshot: true,
         };
-        let partition = partition(key.text(), self.source.partitions);
+        let partition = partition(key.text(), source.partitions);
         frame.append(
-            self.max_payload,
             out,
             &event,
             |out| entry.text.subject.write(Kind::Read.op(), Some((key.text(), partition)), out),

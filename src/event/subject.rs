@@ -229,7 +229,7 @@ impl Subject {
 /// `[A-Za-z0-9_-]` stay, every other byte becomes `=XX`; nothing becomes `=`. A
 /// token that would be longer than 128 bytes is cut to at most 96, followed by
 /// `=~` and the first 16 hexadecimal digits of the SHA-256 of the raw bytes.
-pub(super) fn write_token(raw: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_token(raw: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     if raw.is_empty() {
         out.push(b'=');

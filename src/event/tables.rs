@@ -8,6 +8,7 @@ use figvine_change::{Batch, Table};
 use super::body::Fault;
 use super::encode::Count;
 use super::texts::{Kind, SourceText, TableText};
+use crate::schema::Refusal;
 
 /// The tables seen in this session, by name.
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub(super) struct Tables {
 
 pub(super) struct Entry {
     pub(super) text: TableText,
+    /// Why rows in this shape may not be told.
+    pub(super) refusal: Option<Arc<Refusal>>,
     /// The shape last told.
     pub(super) shape: Option<Arc<Table>>,
     pub(super) counts: Counts,
@@ -43,6 +46,14 @@ impl Tally {
 pub(super) struct Counts([Tally; Kind::ALL.len()]);
 
 impl Counts {
+    /// Notes a change in whose place another event is told.
+    pub(super) fn replace(&mut self, kind: Kind, is_told: bool) {
+        self.add(kind, false);
+        if let Some(tally) = self.0.get_mut(Kind::Missing as usize) {
+            tally.events += u64::from(is_told);
+        }
+    }
+
     pub(super) fn add(&mut self, kind: Kind, is_told: bool) {
         if let Some(tally) = self.0.get_mut(kind as usize) {
             tally.add(is_told);
@@ -67,7 +78,7 @@ impl Tables {
                 let by_name = self.by_name.get(&*table.schema).and_then(|tables| tables.get(&*table.name));
                 let place = match by_name {
                     Some(place) => *place,
-                    None => self.add(source, table)?,
+                    None => self.add(source, table),
                 };
                 if let Some(slot) = self.places.get_mut(index as usize) {
                     *slot = Some(place);
@@ -77,17 +88,26 @@ impl Tables {
         };
         let entry = self.entry(place)?;
         if !Arc::ptr_eq(&entry.text.table, table) {
-            entry.text = TableText::new(source, table).map_err(Fault::Drift)?;
+            (entry.text, entry.refusal) = TableText::new(source, table);
         }
         Ok(place)
     }
 
-    fn add(&mut self, source: &SourceText, table: &Arc<Table>) -> Result<usize, Fault> {
+    fn add(&mut self, source: &SourceText, table: &Arc<Table>) -> usize {
         let place = self.entries.len();
-        let text = TableText::new(source, table).map_err(Fault::Drift)?;
-        self.entries.push(Entry { text, shape: None, counts: Counts::default() });
+        let (text, refusal) = TableText::new(source, table);
+        self.entries.push(Entry { text, refusal, shape: None, counts: Counts::default() });
         self.by_name.entry(table.schema.clone()).or_default().insert(table.name.clone(), place);
-        Ok(place)
+        place
+    }
+
+    /// The table of an event, unless its shape is refused.
+    pub(super) fn fit(&mut self, place: usize) -> Result<&mut Entry, Fault> {
+        let entry = self.entry(place)?;
+        match &entry.refusal {
+            Some(refusal) => Err(Fault::Drift(Arc::clone(refusal))),
+            None => Ok(entry),
+        }
     }
 
     pub(super) fn entry(&mut self, place: usize) -> Result<&mut Entry, Fault> {
@@ -99,7 +119,7 @@ impl Tables {
         for place in self.places.iter().copied().flatten() {
             let Some(entry) = self.entries.get_mut(place) else { continue };
             for (kind, tally) in Kind::ALL.into_iter().zip(std::mem::take(&mut entry.counts).0) {
-                if tally.changes > 0 {
+                if tally.changes > 0 || tally.events > 0 {
                     out.push(Count {
                         table: Arc::clone(&entry.text.name),
                         op: kind.op(),

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::ops::Range;
 use std::sync::Arc;
 
-use figvine_change::{Engine, Table, Transaction, json};
+use figvine_change::{Engine, Op, Table, Transaction, json};
 
 use super::debezium;
 use super::envelope::{Dress, Envelope, Shape};
@@ -20,6 +20,8 @@ pub(super) struct SourceText {
     pub(super) name: Box<str>,
     pub(super) envelope: &'static Envelope,
     pub(super) partitions: NonZeroU16,
+    /// What the server takes, in bytes of headers (with their frame) and body, less what the publisher adds.
+    pub(super) max_payload: usize,
     pub(super) writer: Writer,
     template: Template,
     ce_source: Box<str>,
@@ -33,6 +35,8 @@ pub(super) struct SourceText {
     pub(super) message_type: EventType,
     /// `source` and `type` of changes of a table's shape.
     schema_changed: EventType,
+    /// Of what stands in the place of a message: `source` and `type`.
+    pub(super) missing: EventType,
     /// The versions of the event types, where events name them.
     schemas: Option<Arc<Schemas>>,
 }
@@ -62,7 +66,12 @@ impl EventType {
 }
 
 impl SourceText {
-    pub(super) fn new(settings: &Settings, engine: &Engine, writer: &Writer) -> Result<Self, TemplateError> {
+    pub(super) fn new(
+        settings: &Settings,
+        engine: &Engine,
+        writer: &Writer,
+        max_payload: usize,
+    ) -> Result<Self, TemplateError> {
         let envelope = Envelope::of(settings.format);
         let mut origin = Vec::new();
         for (name, value) in [
@@ -87,6 +96,7 @@ impl SourceText {
             name: settings.source.clone(),
             envelope,
             partitions: settings.partitions,
+            max_payload,
             writer: writer.clone(),
             template: Template::parse(&settings.subject)?,
             ce_source: settings.ce_source.as_str().into(),
@@ -95,6 +105,7 @@ impl SourceText {
             message_origin,
             message_type: event_type("message"),
             schema_changed: event_type("schema_changed"),
+            missing: event_type("missing"),
             schemas: None,
         })
     }
@@ -107,6 +118,7 @@ impl SourceText {
         };
         self.message_type = event_type("message");
         self.schema_changed = event_type("schema_changed");
+        self.missing = event_type("missing");
         self.schemas = Some(schemas);
     }
 }
@@ -133,11 +145,31 @@ pub(super) enum Kind {
     Truncate,
     SchemaChange,
     Tombstone,
+    /// In the place of one that could not be told.
+    Missing,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Insert, Self::Update, Self::Delete, Self::Read, Self::Truncate, Self::SchemaChange, Self::Tombstone];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Insert,
+        Self::Update,
+        Self::Delete,
+        Self::Read,
+        Self::Truncate,
+        Self::SchemaChange,
+        Self::Tombstone,
+        Self::Missing,
+    ];
+
+    pub(super) fn of(op: Op) -> Self {
+        match op {
+            Op::Insert => Self::Insert,
+            Op::Update => Self::Update,
+            Op::Delete => Self::Delete,
+            Op::Read => Self::Read,
+            Op::Tombstone => Self::Tombstone,
+        }
+    }
 
     /// As bodies, subjects and metrics name it.
     pub(super) fn op(self) -> &'static str {
@@ -149,6 +181,7 @@ impl Kind {
             Self::Truncate => "truncate",
             Self::SchemaChange => "schema_change",
             Self::Tombstone => "tombstone",
+            Self::Missing => "missing",
         }
     }
 
@@ -166,6 +199,8 @@ impl Kind {
             Self::Read => b'r',
             Self::Truncate => b't',
             Self::SchemaChange => b's',
+            // A message is what its consumers pass over.
+            Self::Missing => b'm',
         }
     }
 
@@ -179,6 +214,7 @@ impl Kind {
             Self::Truncate => "truncated",
             Self::SchemaChange => "schema_changed",
             Self::Tombstone => "tombstone",
+            Self::Missing => "missing",
         }
     }
 }
@@ -193,7 +229,7 @@ pub(super) struct TableText {
     /// `"source":{` up to the position's opening quote.
     pub(super) origin: Vec<u8>,
     /// In the order of [`Kind::ALL`].
-    types: [EventType; 7],
+    types: [EventType; 8],
 }
 
 /// What is the same for all values of a column.
@@ -213,9 +249,14 @@ impl ColumnText {
 }
 
 impl TableText {
-    /// Refused where the table's shape is.
-    pub(super) fn new(source: &SourceText, table: &Arc<Table>) -> Result<Self, Arc<Refusal>> {
-        let dataschema = source.schemas.as_ref().map(|schemas| schemas.uri(table)).transpose()?.flatten();
+    /// With why its rows may not be told, where the shape is refused; they are of no version then.
+    pub(super) fn new(source: &SourceText, table: &Arc<Table>) -> (Self, Option<Arc<Refusal>>) {
+        let (dataschema, refusal) = match source.schemas.as_ref().map(|schemas| schemas.uri(table)) {
+            Some(Ok(uri)) => (uri, None),
+            Some(Err(refusal)) => (None, Some(refusal)),
+            None => (None, None),
+        };
+        let missing = source.schemas.as_ref().and_then(|schemas| schemas.fixed_uri("missing"));
         let columns = table.columns.iter().enumerate().map(|(at, column)| {
             let mut name = vec![b','];
             json::write_str(&column.name, &mut name);
@@ -236,20 +277,22 @@ impl TableText {
                 return source.schema_changed.clone();
             }
             let name = format!("{}.{}.{}.{}", source.name, table.schema, table.name, kind.participle());
+            let dataschema = if kind == Kind::Missing { &missing } else { &dataschema };
             EventType::new(name, &source.ce_source, dataschema.as_deref(), source.envelope.dress())
         });
-        Ok(Self {
+        let text = Self {
             table: Arc::clone(table),
             name: table.qualified_name().into(),
             columns: columns.collect(),
             subject: source.template.of_table(&source.name, &table.schema, &table.name),
             origin,
             types,
-        })
+        };
+        (text, refusal)
     }
 
     pub(super) fn event_type(&self, kind: Kind) -> &EventType {
-        let [insert, update, delete, read, truncate, schema_change, tombstone] = &self.types;
+        let [insert, update, delete, read, truncate, schema_change, tombstone, missing] = &self.types;
         match kind {
             Kind::Insert => insert,
             Kind::Update => update,
@@ -258,6 +301,7 @@ impl TableText {
             Kind::Truncate => truncate,
             Kind::SchemaChange => schema_change,
             Kind::Tombstone => tombstone,
+            Kind::Missing => missing,
         }
     }
 }

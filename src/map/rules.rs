@@ -8,7 +8,8 @@
 //! A rule's names are resolved once per shape of a table (see `plan`). Of a change only the columns that a rule speaks of are
 //! written as JSON, each once however many rules read it; expressions run over that.
 //!
-//! An error while a rule runs is never "does not match": the source stops there ([`RuleError`]), what came before is told.
+//! An error while a rule runs is never "does not match": the source stops there ([`RuleError`]), what came before is told; or
+//! another event stands in the place of the one that cannot be made (see `park`).
 
 mod aggregate;
 mod check;
@@ -17,6 +18,7 @@ mod error;
 mod expression;
 mod fixture;
 mod outbox;
+mod park;
 mod plan;
 mod read;
 mod rows;

@@ -17,7 +17,7 @@ pub(super) async fn run<C: Connector>(
     stop: CancellationToken,
     mut show: impl FnMut(&Events) -> std::io::Result<()> + Send,
 ) -> Result<(), PipelineError> {
-    let Pipeline { connector, events: settings, until, private, echoes, rules, .. } = pipeline;
+    let Pipeline { connector, events: settings, until, private, echoes, rules, parks, .. } = pipeline;
     let goal = match until {
         None => None,
         Some(Until::Position(position)) => Some(position),
@@ -26,10 +26,12 @@ pub(super) async fn run<C: Connector>(
     // Nothing is ever told to be durable, so the server releases nothing.
     let (_durable, released) = Durable::channel();
     let mut source = Box::pin(connector.open(None, released)).await?;
-    let mut encoder = Encoder::new(&settings, source.engine(), &Writer::fresh(), MAX_PAYLOAD)?;
+    let encoder = Encoder::new(&settings, source.engine(), &Writer::fresh(), MAX_PAYLOAD)?;
+    // Nothing is kept, so nothing is parked but shown in its place.
+    let mut encoder = encoder.parking(parks);
     // Stores nothing: subjects get keys for this run alone.
     let mut private = Private::new(private, Passing::default());
-    let mut rules = Rules::new(rules);
+    let mut rules = Rules::new(rules).parking(parks.poison);
     let mut derived = Derived::default();
     let mut reached = Some(source.started_at().clone());
     let outcome = loop {
@@ -55,6 +57,7 @@ pub(super) async fn run<C: Connector>(
             let applied = rules.derive(&mut batch, &mut derived);
             let mut events = Events::default();
             let encoded = encoder.encode(&batch, &derived, &mut events);
+            drop((rules.take_letters(), encoder.take_letters()));
             if let Err(error) = show(&events) {
                 break Err(PipelineError::Show(error));
             }

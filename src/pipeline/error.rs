@@ -8,7 +8,7 @@ use crate::map::private::PrivateError;
 use crate::map::rules::RuleError;
 use crate::nats::NatsError;
 use crate::stream::keeper::KeepError;
-use crate::stream::{BrokerError, ChainError, RegistryError, StreamError};
+use crate::stream::{BrokerError, ChainError, LetterError, RegistryError, StreamError};
 
 /// A session's end that nobody asked for.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,9 @@ pub enum PipelineError {
     /// The schemas of event types.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// What is parked.
+    #[error(transparent)]
+    Letter(#[from] LetterError),
     /// The chain.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -90,6 +93,7 @@ impl PipelineError {
             | Self::Keep(_)
             | Self::Shelf(_)
             | Self::Registry(_) => Consequence::Transient,
+            Self::Letter(error) => transient_if(error.is_transient()),
             Self::Private(error) => transient_if(error.is_transient()),
             Self::Broker(BrokerError::Refused { .. }) => Consequence::Fatal,
             Self::EventDrift { .. } | Self::Encode(EncodeError::Drift { .. }) => Consequence::Fatal,
@@ -116,7 +120,8 @@ impl PipelineError {
                 SourceErrorKind::Invalid => 3,
                 SourceErrorKind::Undecodable => 1,
             },
-            Self::Nats(_) | Self::Stream(_) | Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) | Self::Registry(_) => 7,
+            Self::Nats(_) | Self::Stream(_) | Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) => 7,
+            Self::Registry(_) | Self::Letter(_) => 7,
             Self::Chain(error) => match error {
                 ChainError::StreamLost { .. } | ChainError::LostAcknowledged { .. } | ChainError::TailGone { .. } => 8,
                 ChainError::Fenced { .. } | ChainError::Late { .. } | ChainError::Displaced { .. } => 9,
@@ -145,6 +150,7 @@ impl PipelineError {
             Self::Keep(_) => "FV-2203",
             Self::Shelf(_) => "FV-2208",
             Self::Registry(_) => "FV-2212",
+            Self::Letter(error) => error.code(),
             Self::Chain(error) => match error {
                 ChainError::StreamLost { .. } => "FV-2301",
                 ChainError::LostAcknowledged { .. } => "FV-2302",
@@ -160,8 +166,7 @@ impl PipelineError {
             Self::Private(error) => error.code(),
             Self::Rule(error) => error.code(),
             Self::EventDrift { .. } => "FV-3302",
-            Self::Encode(EncodeError::Drift { .. }) => "FV-3301",
-            Self::Encode(_) => "FV-3101",
+            Self::Encode(error) => error.code(),
             Self::Template(_) => "FV-3102",
             Self::NoRoom { .. } => "FV-2102",
             Self::Show(_) => "FV-3103",
@@ -177,6 +182,7 @@ impl PipelineError {
             Self::Nats(_) => Some("Check `nats.url`, and that the server runs.".into()),
             Self::Stream(error) => Some(error.hint().into()),
             Self::Broker(_) | Self::Keep(_) | Self::Shelf(_) | Self::Registry(_) => Some("Look at the nats server's log.".into()),
+            Self::Letter(error) => Some(error.hint().into()),
             Self::Chain(error) => Some(error.hint().into()),
             Self::Private(error) => Some(error.hint().into()),
             Self::Rule(error) => Some(error.hint().into()),
@@ -184,7 +190,7 @@ impl PipelineError {
                 Some("Raise `version` of the rule, so that consumers can tell, or set `schemas.on_drift: degrade`.".into())
             }
             Self::Encode(EncodeError::TooLarge { .. }) => Some(
-                "Raise `max_payload` of the nats server. Nothing was skipped: the source's log is kept from there."
+                "Raise `max_payload` of the nats server, or say `on_poison: park`. Nothing was skipped: the source's log is kept from there."
                     .into(),
             ),
             Self::Encode(EncodeError::Drift { .. }) => Some(
@@ -195,7 +201,7 @@ impl PipelineError {
             Self::Encode(EncodeError::NoKey { .. }) => {
                 Some("Give the table a primary key, or say `keyless: whole_row`.".into())
             }
-            Self::Encode(_) => Some("Nothing was skipped: the source's log is kept from there.".into()),
+            Self::Encode(_) => Some("Nothing was skipped: the source's log is kept from there. `on_poison: park` keeps such changes as dead letters and goes on.".into()),
             Self::Wiped { .. } => Some(
                 "What the database released meanwhile is in no stream. To begin anew, drop the source's slot; to go on with \
                  what the database still holds, set `on_stream_loss: reread`."

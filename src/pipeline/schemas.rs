@@ -7,7 +7,7 @@ use figvine_change::{Batch, Connector, Table, TableSize};
 
 use super::{Pipeline, PipelineError};
 use crate::map::private::{Private, PrivateError};
-use crate::schema::{Reader, Schemas, of_event, table_type};
+use crate::schema::{OnDrift, Reader, Schemas, of_event, table_type};
 use crate::stream::{Drift, SchemaRegistry, Seen, SubjectKeys};
 use crate::telemetry::SourceTelemetry;
 
@@ -56,10 +56,11 @@ pub(super) async fn begin<C: Connector>(
             .iter()
             .map(|(versioned, shape)| (Arc::clone(versioned), of_event(schemas.source(), shape)))
             .collect();
-        for Drift { table, breaks, is_refused } in registry.admit_events(&drafts).await? {
+        for Drift { table, breaks, outcome } in registry.admit_events(&drafts).await? {
             let what: Vec<_> = breaks.iter().map(|broken| broken.what.as_str()).collect();
             let what = what.join("; ");
-            if is_refused {
+            // What a rule makes is the configuration's: whoever would rather not have it broken mends that.
+            if outcome.refuses() {
                 return Err(PipelineError::EventDrift { event_type: table, what });
             }
             tracing::warn!(event_type = %table, "the rule's data breaks the schema of its major version, raise `version`: {what}");
@@ -72,15 +73,17 @@ pub(super) async fn begin<C: Connector>(
 
 /// Tells of drift, once for each change of a shape.
 pub(super) fn note(telemetry: &SourceTelemetry, drifts: &[Drift]) {
-    for Drift { table, breaks, is_refused } in drifts {
-        telemetry.schema_drift(if *is_refused { "stop" } else { "degrade" });
+    for Drift { table, breaks, outcome } in drifts {
+        telemetry.schema_drift(outcome.word());
         let what: Vec<_> =
             breaks.iter().map(|broken| format!("{} ({})", broken.what, Reader::words(broken.reader))).collect();
         let what = what.join("; ");
-        if *is_refused {
-            tracing::error!(table = %table, "the table\'s shape breaks its schema: {what}");
-        } else {
-            tracing::warn!(table = %table, "the table\'s events have a new major version: {what}");
+        match outcome {
+            OnDrift::Stop => tracing::error!(table = %table, "the table's shape breaks its schema: {what}"),
+            OnDrift::Park => {
+                tracing::error!(table = %table, "the table's shape breaks its schema, its rows are parked: {what}");
+            }
+            OnDrift::Degrade => tracing::warn!(table = %table, "the table's events have a new major version: {what}"),
         }
     }
 }

@@ -14,13 +14,13 @@ use super::schemas;
 use super::{Pipeline, PipelineError, Until};
 use crate::backfill::{self, Desk, Initial, Runner, Shelf, marks_behind};
 use crate::checkpoint::Writer;
-use crate::event::{Derived, Encoder, Events};
+use crate::event::{Derived, Encoder, Events, Letter};
 use crate::map::private::{Private, PrivateError};
 use crate::map::rules::Rules;
 use crate::stream::keeper::{Keeper, Key};
 use crate::stream::wire::CHAIN_BYTES;
 use crate::stream::{
-    Broker, ChainError, JetStream, OnLoss, Publisher, SchemaRegistry, Seen, Settings, Stored, SubjectKeys,
+    Broker, ChainError, DeadLetters, JetStream, OnLoss, Publisher, SchemaRegistry, Seen, Settings, Stored, SubjectKeys,
 };
 use crate::stream::{ensure, resume};
 use crate::telemetry::{Phase, SourceTelemetry, seconds_since};
@@ -131,7 +131,7 @@ async fn begin<C: Connector>(
         return Err(PipelineError::NoRoom { max_payload: setup.max_payload });
     }
     let writer = Writer::fresh();
-    let encoder = Encoder::new(events, source.engine(), &writer, max_payload)?;
+    let encoder = Encoder::new(events, source.engine(), &writer, max_payload)?.parking(pipeline.parks);
     let mut encoder = match registry.schemas() {
         Some(schemas) => encoder.naming(schemas),
         None => encoder,
@@ -223,10 +223,12 @@ impl<S: Source> Begun<S> {
         behind.spawn(keeper.run(kept, durable));
         behind.spawn(async move { following.0.follow(following.1).await });
 
+        let letters = DeadLetters::new(context.clone(), pipeline.letters.clone());
+        beside.spawn(count_letters(letters.clone(), Arc::clone(&pipeline.telemetry)));
         let rules = Rules::new(Arc::clone(&pipeline.rules));
         let beside_rows = (private.clone(), registry.clone(), rules);
         let runner = Runner::new(Arc::clone(connector), Arc::clone(desk), beside_rows, spared, context);
-        let reader = Reader { pipeline, registry: &registry, ledger: &ledger, goal: goal.as_ref(), stop };
+        let mut reader = Reader { pipeline, registry: &registry, ledger: &ledger, letters, goal: goal.as_ref(), stop };
         let read = reader.run(&mut source, private, &mut encoder, runner, seen, sender).await;
         // From here on nothing is read. The chain ends when all is stored, the keeper when the chain ends.
         let chained = chain.join_next().await;
@@ -253,6 +255,7 @@ struct Reader<'a, C> {
     pipeline: &'a Pipeline<C>,
     registry: &'a SchemaRegistry,
     ledger: &'a Ledger,
+    letters: DeadLetters,
     goal: Option<&'a Position>,
     stop: &'a CancellationToken,
 }
@@ -260,7 +263,7 @@ struct Reader<'a, C> {
 impl<C: Connector + 'static> Reader<'_, C> {
     /// Until the goal, the end, or a failure. Dropping `sender` tells the chain that no more comes.
     async fn run(
-        &self,
+        &mut self,
         source: &mut C::Source,
         mut private: Private<SubjectKeys>,
         encoder: &mut Encoder,
@@ -270,7 +273,7 @@ impl<C: Connector + 'static> Reader<'_, C> {
     ) -> Result<(), PipelineError> {
         let mut reached = source.started_at().clone();
         let mut size = 0;
-        let mut rules = Rules::new(Arc::clone(&self.pipeline.rules));
+        let mut rules = Rules::new(Arc::clone(&self.pipeline.rules)).parking(self.pipeline.parks.poison);
         let mut derived = Derived::default();
         loop {
             if self.is_there(Some(&reached)) && !runner.has_work() {
@@ -295,7 +298,7 @@ impl<C: Connector + 'static> Reader<'_, C> {
                 () = runner.step(encoder) => None,
             };
             let Some(mut batch) = batch else {
-                if !self.rows(&mut runner, encoder, &reached, &stored, &sender).await {
+                if !self.rows(&mut runner, encoder, &reached, &stored, &sender).await? {
                     return Ok(());
                 }
                 continue;
@@ -326,6 +329,8 @@ impl<C: Connector + 'static> Reader<'_, C> {
                 if let Some(end) = &events.end {
                     reached.clone_from(end);
                 }
+                self.keep(rules.take_letters()).await?;
+                self.keep(encoder.take_letters()).await?;
                 // On a change that has no event those before it still go.
                 let outcome = encoded.map(|encoded| self.ledger.read(encoded));
                 if sender.send(events).await.is_err() {
@@ -343,30 +348,41 @@ impl<C: Connector + 'static> Reader<'_, C> {
             }
             runner.pass(&batch, encoder.take_touched());
             // One slice behind each batch, however many there are: a busy log does not starve a backfill.
-            if !self.rows(&mut runner, encoder, &reached, &stored, &sender).await {
+            if !self.rows(&mut runner, encoder, &reached, &stored, &sender).await? {
                 return Ok(());
             }
         }
     }
 
+    /// Keeps what was parked, before the events that stand in its place are sent.
+    async fn keep(&mut self, letters: Vec<Letter>) -> Result<(), PipelineError> {
+        self.letters.keep(&letters).await?;
+        for letter in &letters {
+            tracing::warn!(code = letter.code, event_type = %letter.event_type, id = %letter.id, "parked as a dead letter");
+            self.pipeline.telemetry.dead_lettered(letter.reason);
+        }
+        Ok(())
+    }
+
     /// Hands existing rows on, where some may go; whether the chain is still there.
     async fn rows(
-        &self,
+        &mut self,
         runner: &mut Runner<C>,
         encoder: &mut Encoder,
         reached: &Position,
         stored: &watch::Receiver<Stored>,
         sender: &mpsc::Sender<Events>,
-    ) -> bool {
+    ) -> Result<bool, PipelineError> {
         // A restart would read the transaction again from before the rows, and tell them once more.
         if encoder.holds() {
-            return true;
+            return Ok(true);
         }
         let assigned = self.ledger.assigned();
         let in_flight = assigned.saturating_sub(stored.borrow().sequence);
-        let Some(slice) = runner.slice(encoder, reached, (in_flight, assigned)) else { return true };
+        let Some(slice) = runner.slice(encoder, reached, (in_flight, assigned)) else { return Ok(true) };
+        self.keep(encoder.take_letters()).await?;
         self.ledger.read(slice.encoded);
-        sender.send(slice.events).await.is_ok()
+        Ok(sender.send(slice.events).await.is_ok())
     }
 
     fn is_there(&self, reached: Option<&Position>) -> bool {
@@ -397,6 +413,19 @@ fn ended(source: &str) -> PipelineError {
         hint: None,
         source: None,
     })
+}
+
+/// Counts what is parked, now and then.
+async fn count_letters(letters: DeadLetters, telemetry: Arc<SourceTelemetry>) {
+    let mut tick = tokio::time::interval(RETENTION_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tick.tick().await;
+        match letters.count().await {
+            Ok(count) => telemetry.dead_letters(count),
+            Err(error) => tracing::debug!(code = error.code(), %error, "dead letters cannot be counted"),
+        }
+    }
 }
 
 /// Measures the log that the server keeps for us.

@@ -131,7 +131,7 @@ pub fn of_event(source: &str, shape: &EventShape) -> Draft {
 
 /// What a source tells beside the changes of tables: with the last word of each type.
 #[must_use]
-pub fn fixed(source: &str) -> [(&'static str, Draft); 2] {
+pub fn fixed(source: &str) -> [(&'static str, Draft); 3] {
     let draft = |name: &'static str, title: &str, op: &str, properties: Value, required: Value| {
         let mut members = json!({ "op": { "const": op } });
         if let (Value::Object(members), Value::Object(more)) = (&mut members, properties) {
@@ -185,6 +185,27 @@ pub fn fixed(source: &str) -> [(&'static str, Draft); 2] {
                 "ddl": { "type": ["string", "null"] },
             }),
             json!(["op", "table", "old", "new", "ddl", "source"]),
+        ),
+        draft(
+            "missing",
+            "What stands in the place of an event that could not be told",
+            "missing",
+            json!({
+                "key": { "type": ["object", "null"] },
+                "before": { "type": "null" },
+                "after": { "type": "null" },
+                "missing": {
+                    "type": "object",
+                    "properties": {
+                        "op": { "type": "string" },
+                        "reason": { "type": "string" },
+                        "code": { "type": "string" },
+                        "dead_letter": { "type": "string" },
+                    },
+                    "required": ["op", "reason", "code", "dead_letter"],
+                },
+            }),
+            json!(["op", "key", "before", "after", "missing", "source"]),
         ),
     ]
 }

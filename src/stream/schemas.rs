@@ -63,8 +63,8 @@ pub struct Drift {
     pub table: String,
     /// Why not a minor one.
     pub breaks: Vec<Break>,
-    /// Whether the source stops.
-    pub is_refused: bool,
+    /// What is done about it.
+    pub outcome: OnDrift,
 }
 
 /// The versions of one source's event types.
@@ -233,7 +233,7 @@ impl SchemaRegistry {
     /// A version that is new cannot be kept.
     pub async fn admit_events(&self, drafts: &[(Arc<str>, Draft)]) -> Result<Vec<Drift>, RegistryError> {
         let Some(inner) = &self.0 else { return Ok(Vec::new()) };
-        let is_refused = inner.schemas.policy().on_drift == OnDrift::Stop;
+        let outcome = inner.schemas.policy().on_drift;
         let mut drifts = Vec::new();
         for (versioned, draft) in drafts {
             let verdict = inner.schemas.with_book(|book| book.judge(draft, inner.schemas.policy().compatibility));
@@ -244,7 +244,7 @@ impl SchemaRegistry {
                     version
                 }
                 Verdict::Breaking { breaks, .. } => {
-                    drifts.push(Drift { table: draft.name.clone(), breaks, is_refused });
+                    drifts.push(Drift { table: draft.name.clone(), breaks, outcome });
                     continue;
                 }
             };
@@ -292,11 +292,11 @@ impl Inner {
                     Verdict::New { version, document } => (version, document),
                     Verdict::Breaking { with, breaks, instead } => {
                         // Given a version before the log says so, a catalogue that is ahead would break what comes first.
-                        let is_refused = self.schemas.policy().on_drift == OnDrift::Stop;
+                        let outcome = self.schemas.policy().on_drift;
                         if tries == 0 {
-                            drifts.push(Drift { table: table.qualified_name(), breaks: breaks.clone(), is_refused });
+                            drifts.push(Drift { table: table.qualified_name(), breaks: breaks.clone(), outcome });
                         }
-                        if is_refused {
+                        if outcome.refuses() {
                             let what: Vec<_> = breaks.iter().map(|broken| broken.what.as_str()).collect();
                             let what = what.join("; ").into();
                             let event_type = draft.event_type.as_str().into();

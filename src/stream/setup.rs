@@ -11,7 +11,7 @@ use async_nats::jetstream::stream::{Compression, Config, DiscardPolicy, Retentio
 use super::Settings;
 
 /// Metadata: the source that the stream belongs to.
-const SOURCE: &str = "figvine.source";
+pub(super) const SOURCE: &str = "figvine.source";
 /// Metadata: the version that made the stream or changed it last.
 const VERSION: &str = "figvine.version";
 /// Metadata: the stream's own mark, given once. One made anew under the same name has another.

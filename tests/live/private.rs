@@ -143,6 +143,14 @@ async fn a_hidden_value_is_nowhere_to_be_found() {
     let large = world.finish(&["-vv", "run", "--until", "now"]).await;
     assert_eq!(large.code, Some(1), "{}", large.stderr);
     assert!(large.stderr.contains("max_payload"), "{}", large.stderr);
+    let stopping = std::fs::read_to_string(world.config_path()).expect("the configuration");
+    world.write_config(&stopping.replace("    initial: backfill", "    on_poison: park\n    initial: backfill"));
+    world.drain().await;
+    let listed = world.finish(&["--output", "json", "dlq", "list"]).await;
+    let listed: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    let number = listed["dead_letters"][0]["letter"].to_string();
+    let letter = world.finish(&["dlq", "show", &number]).await;
+    assert!(letter.stdout.contains("too_large"), "{}", letter.stderr);
 
     let events = world.events().await;
     let tail = world.finish(&["tail", "--since", "all", "--limit", &events.len().to_string(), "--json"]).await;
@@ -152,13 +160,16 @@ async fn a_hidden_value_is_nowhere_to_be_found() {
         ("the log", world.log()),
         ("a dry run", dry.stdout + &dry.stderr),
         ("an error", large.stdout + &large.stderr),
+        ("a dead letter", letter.stdout + &letter.stderr),
         ("tail", tail.stdout + &tail.stderr),
         ("tail in text", text.stdout + &text.stderr),
     ]) {
         must_not_sing(place, text.as_bytes());
     }
     let everything = everything(&world).await;
-    for place in ["FIGVINE_SHOP", "KV_FIGVINE_BACKFILLS", "KV_FIGVINE_CHECKPOINTS", "KV_FIGVINE_KEYS"] {
+    for place in
+        ["FIGVINE_SHOP", "KV_FIGVINE_BACKFILLS", "KV_FIGVINE_CHECKPOINTS", "KV_FIGVINE_KEYS", "FIGVINE_SHOP_DEAD"]
+    {
         assert!(everything.iter().any(|(name, _)| name.ends_with(place)), "{place} was looked at");
     }
     for (place, bytes) in &everything {

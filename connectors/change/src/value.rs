@@ -33,6 +33,11 @@ pub trait ValueCodec: Debug + Send + Sync {
         out.extend_from_slice(b"null");
     }
 
+    /// Whether its bytes are of a column that is hidden, and go nowhere as they are.
+    fn is_hidden(&self) -> bool {
+        false
+    }
+
     /// What the JSON is that [`ValueCodec::write_json`] writes. It may promise less than holds, never more.
     fn json_type(&self) -> JsonType {
         JsonType::Any

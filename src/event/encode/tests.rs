@@ -1,5 +1,7 @@
 mod traces;
 
+mod parked;
+
 use std::fmt::Write as _;
 use std::num::NonZeroU16;
 use std::ops::Range;
@@ -14,6 +16,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::checkpoint::{self, Checkpoint};
 use crate::event::frame::HEADER_FRAME;
+use crate::event::partition;
 use crate::event::{EventAt, Format};
 
 /// Digits as they are.

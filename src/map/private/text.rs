@@ -57,6 +57,10 @@ impl ValueCodec for Hidden {
         }
     }
 
+    fn is_hidden(&self) -> bool {
+        true
+    }
+
     fn json_type(&self) -> JsonType {
         JsonType::Text
     }

@@ -9,13 +9,14 @@ use super::aggregate::{Held, Root};
 use super::error::{Fault, RuleError};
 use super::expression::{Scope, Side, Slot, Value};
 use super::outbox;
+use super::park::{At, Lost};
 use super::plan::{RulePlan, TablePlan};
 use super::read::{Read, TxText};
 use super::rows::{Seen, Sides};
 use super::settings::{CompiledData, On, Rule, Settings};
 use super::tell::{PartTexts, send, write_key, write_row};
 use super::whole::{Portion, Telling};
-use crate::event::{Derived, DomainEvent, Identity};
+use crate::event::{Derived, DomainEvent, Identity, Letter};
 
 /// Tables whose plans are kept. A connector makes a table anew when its shape may have changed.
 const PLANS_MAX: usize = 4096;
@@ -37,7 +38,7 @@ pub struct Explained {
 pub struct Rules {
     pub(super) settings: Arc<Settings>,
     /// By the tables' addresses; each plan holds its table, so that no other comes to stand there.
-    plans: HashMap<usize, Arc<TablePlan>>,
+    pub(super) plans: HashMap<usize, Arc<TablePlan>>,
     /// Of each rule.
     pub(super) held: Vec<Held>,
     /// The position of the transaction that this is of.
@@ -47,6 +48,8 @@ pub struct Rules {
     pub(super) read: Read,
     tx: TxText,
     explained: Option<Vec<Explained>>,
+    pub(super) is_parking: bool,
+    pub(super) letters: Vec<Letter>,
     /// The rules' names in the order in which their events stand behind one change.
     order: Arc<[Arc<str>]>,
     pub(super) portion: Portion,
@@ -82,6 +85,8 @@ impl Rules {
             read: Read::default(),
             tx: TxText::default(),
             explained: None,
+            is_parking: false,
+            letters: Vec::new(),
             order,
             portion: Portion::default(),
             telling: None,
@@ -216,8 +221,13 @@ impl Rules {
                 if let Some(outbox) = &self.settings.outbox
                     && outbox.messages.is_match(&*prefix)
                 {
-                    let sent = outbox::message(batch.bytes(content), &mut out.bytes)?;
-                    send(sent, change, place, out);
+                    match outbox::message(batch.bytes(content), &mut out.bytes) {
+                        Ok(sent) => send(sent, change, place, out),
+                        Err(fault) if self.is_parked(&fault) => {
+                            self.park(&Lost::of_outbox(At { batch, change, place }), fault, out);
+                        }
+                        Err(fault) => return Err(fault),
+                    }
                     out.untold.push(place);
                 }
             }
@@ -228,7 +238,7 @@ impl Rules {
                 self.tx.load(transaction);
                 *loaded = Some(change.transaction);
             }
-            self.complete(change, place, out)?;
+            self.complete(At { batch, change, place }, out)?;
             if self.telling.is_none() {
                 self.forget();
             }
@@ -279,8 +289,14 @@ impl Rules {
             // Whatever else happens to the table says nothing: it is a queue, not data.
             out.untold.push(place);
             if let (On::Insert, Some(after)) = (sides.on, sides.after) {
-                let sent = outbox.sent(&plan.table, after, &mut out.bytes)?;
-                send(sent, change, place, out);
+                match outbox.sent(&plan.table, after, &mut out.bytes) {
+                    Ok(sent) => send(sent, change, place, out),
+                    Err(fault) if self.is_parked(&fault) => {
+                        let lost = Lost { row: Some((plan, &sides)), ..Lost::of_outbox(At { batch, change, place }) };
+                        self.park(&lost, fault, out);
+                    }
+                    Err(fault) => return Err(fault),
+                }
             }
             return Ok(());
         }
@@ -291,13 +307,6 @@ impl Rules {
             let Some(rule) = settings.rules.get(rule_plan.rule).filter(|rule| rule.aggregate.is_none()) else {
                 continue;
             };
-            if !self.matches(rule, (plan, rule_plan), &sides, place)? {
-                continue;
-            }
-            if !is_loaded {
-                self.read.load(plan, &sides)?;
-                is_loaded = true;
-            }
             let applied = Applied {
                 rule: rule_plan.rule,
                 table: plan,
@@ -308,14 +317,39 @@ impl Rules {
                 number: 0,
                 root: None,
             };
-            if self.apply(rule, &applied, out)? {
-                is_told &= rule.also_change_event;
-            }
+            let is_made = match self.one(rule, &applied, &mut is_loaded, out) {
+                Err(fault) if self.is_parked(&fault) => {
+                    let lost = Lost { row: Some((plan, &sides)), ..Lost::of(rule, At { batch, change, place }, at) };
+                    self.park(&lost, fault, out);
+                    true
+                }
+                is_made => is_made?,
+            };
+            is_told &= !is_made || rule.also_change_event;
         }
         if !is_told {
             out.untold.push(place);
         }
         Ok(())
+    }
+
+    /// Applies one rule to a change; whether it made an event. What rules read of the row is loaded once.
+    pub(super) fn one(
+        &mut self,
+        rule: &Rule,
+        applied: &Applied<'_>,
+        is_loaded: &mut bool,
+        out: &mut Derived,
+    ) -> Result<bool, Fault> {
+        let Applied { table, plan, sides, behind, .. } = *applied;
+        if !self.matches(rule, (table, plan), sides, behind)? {
+            return Ok(false);
+        }
+        if !*is_loaded {
+            self.read.load(table, sides)?;
+            *is_loaded = true;
+        }
+        self.apply(rule, applied, out)
     }
 
     fn is_aggregate(&self, rule: usize) -> bool {
@@ -426,7 +460,7 @@ impl Rules {
         Ok(holds)
     }
 
-    fn error(&self, batch: &Batch, change: &Change, fault: Fault) -> RuleError {
+    pub(super) fn error(&self, batch: &Batch, change: &Change, fault: Fault) -> RuleError {
         let identity = Identity {
             position: batch.transaction(change).map_or("?".into(), |transaction| transaction.position.clone()),
             ordinal: change.ordinal,
@@ -462,7 +496,7 @@ impl Rules {
     }
 }
 
-fn name_of(on: On) -> &'static str {
+pub(super) fn name_of(on: On) -> &'static str {
     match on {
         On::Insert => "insert",
         On::Update => "update",

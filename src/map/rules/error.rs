@@ -97,6 +97,18 @@ impl RuleError {
         }
     }
 
+    /// What is wrong, in one word.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Plan(_) | Self::Eval { .. } | Self::Changed { .. } => "rule",
+            Self::Value { .. } => "value",
+            Self::Outbox { .. } => "outbox",
+            Self::TooLarge { .. } => "too_large",
+            Self::Spill { .. } => "spill",
+        }
+    }
+
     /// What to do; a sentence.
     #[must_use]
     pub fn hint(&self) -> &'static str {

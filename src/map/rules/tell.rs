@@ -39,17 +39,10 @@ pub(super) fn write_key(rule: &Rule, scope: &Scope<'_>, applied: &Applied<'_>, o
     match &rule.key {
         CompiledKey::OfTable => {
             let table = &applied.table.table;
-            let side = if applied.sides.after.is_some() { Side::After } else { Side::Before };
-            for &column in &table.key {
-                match applied.sides.cell(table, side, column) {
-                    Ok(Some((row, cell))) => write_cell(table, row, cell, column, &mut json)?,
-                    _ => {
-                        return Err(fault(EvalError::NotCarried(
-                            table.columns.get(column).map_or("?".into(), |column| column.name.clone()),
-                        )));
-                    }
-                }
-                ends.push(json.len());
+            if let Err(column) = write_table_key(table, applied.sides, &mut json, &mut ends)? {
+                return Err(fault(EvalError::NotCarried(
+                    table.columns.get(column).map_or("?".into(), |column| column.name.clone()),
+                )));
             }
         }
         CompiledKey::Expressions(expressions) => {
@@ -68,9 +61,41 @@ pub(super) fn write_key(rule: &Rule, scope: &Scope<'_>, applied: &Applied<'_>, o
             }
         }
     }
+    write_key_values(&json, &ends, out);
+    Ok(())
+}
+
+fn write_key_values(json: &[u8], ends: &[usize], out: &mut Vec<u8>) {
     let values: Vec<&[u8]> = ends.windows(2).filter_map(|ends| json.get(*ends.first()?..*ends.last()?)).collect();
     write_key_text(&values, out);
-    Ok(())
+}
+
+/// Appends a row's own key as one string; `Err` where it is not known.
+pub(super) fn write_row_key(table: &Table, sides: &Sides<'_>, out: &mut Vec<u8>) -> Result<(), ()> {
+    let (mut json, mut ends) = (Vec::new(), vec![0]);
+    match write_table_key(table, sides, &mut json, &mut ends) {
+        Ok(Ok(())) => {
+            write_key_values(&json, &ends, out);
+            Ok(())
+        }
+        Ok(Err(_)) | Err(_) => Err(()),
+    }
+}
+
+/// Appends the values of a row's own key, and where each ends; `Err` names a column that the log did not carry.
+fn write_table_key(
+    table: &Table,
+    sides: &Sides<'_>,
+    json: &mut Vec<u8>,
+    ends: &mut Vec<usize>,
+) -> Result<Result<(), usize>, Fault> {
+    let side = if sides.after.is_some() { Side::After } else { Side::Before };
+    for &column in &table.key {
+        let Ok(Some((row, cell))) = sides.cell(table, side, column) else { return Ok(Err(column)) };
+        write_cell(table, row, cell, column, json)?;
+        ends.push(json.len());
+    }
+    Ok(Ok(()))
 }
 
 /// Appends a row as an object, of a removal the row before; columns that the log did not carry are absent.

@@ -172,7 +172,8 @@ fn a_transaction_too_large_is_said_to_miss_or_stops() {
     let yaml = "[
         {insert: public.orders, after: {id: 1}},
         {insert: public.order_lines, after: {id: 11, order_id: 1, sku: a, price: '1.10'}}]";
-    let missing = json!({"rule": "order_placed", "reason": "too_large", "rows": 2});
+    let letter = told(vec![parked(10, OnLarge::Park)], yaml)[0].2["dead_letter"].clone();
+    let missing = json!({"rule": "order_placed", "reason": "too_large", "code": "FV-3114", "dead_letter": letter});
     assert_eq!(told(vec![parked(10, OnLarge::Park)], yaml), [event("order_placed_missing.v1", "0/1", missing)]);
     let error = derived(&settings(vec![parked(10, OnLarge::Stop)]), transaction(yaml)).expect_err("too large");
     assert!(matches!(error, RuleError::TooLarge { rows: 2, .. }), "{error}");
@@ -507,4 +508,39 @@ proptest! {
         ids.dedup();
         prop_assert_eq!(ids.len(), whole.len(), "each has its own identity");
     }
+}
+
+#[test]
+fn what_a_rule_cannot_make_is_parked_by_itself_and_other_rules_go_on() {
+    let dear = RuleDraft { when: Some("after.total > 100".into()), ..draft("dear", "public.orders") };
+    let any = RuleDraft { data: Data::Columns(vec!["id".into()]), ..draft("any", "public.orders") };
+    let whole = RuleDraft { data: Data::Members(vec![("first".into(), "lines[0].sku".into())]), ..placed() };
+    let settings = settings(vec![dear, any, whole]);
+    let mut batch = transaction(
+        "[
+        {insert: public.orders, after: {id: 1, total: null}},
+        {insert: public.orders, after: {id: 2, total: 7}},
+        {insert: public.order_lines, after: {id: 11, order_id: 2, sku: a, price: '1.10'}}]",
+    );
+    let mut rules = Rules::new(Arc::clone(&settings)).parking(true);
+    let mut out = Derived::default();
+    rules.derive(&mut batch, &mut out).expect("parks");
+    let told: Vec<_> = out.events.iter().map(|event| (&*event.event_type, &*event.rule, event.number)).collect();
+    let expected = [
+        ("dear_missing.v1", "dear", 0),
+        ("any.v1", "any", 0),
+        ("any.v1", "any", 0),
+        ("order_placed_missing.v1", "order_placed", 0),
+        ("order_placed.v1", "order_placed", 1),
+    ];
+    assert_eq!(told, expected);
+    let letters = rules.take_letters();
+    let bodies: Vec<Value> = letters.iter().map(|letter| serde_json::from_slice(&letter.body).expect("JSON")).collect();
+    assert_eq!(letters.iter().map(|letter| letter.reason).collect::<Vec<_>>(), ["rule", "rule"]);
+    assert_eq!((&bodies[0]["rule"], &bodies[0]["after"]["id"]), (&json!("dear"), &json!(1)));
+    assert!(letters[0].id.ends_with("/dear"), "{}", letters[0].id);
+    // The whole has its parts with it.
+    assert_eq!((&bodies[1]["type"], &bodies[1]["parts"]), (&json!("order_placed.v1"), &json!({"lines": []})));
+    let error = derived(&settings, transaction("[{insert: public.orders, after: {id: 1, total: null}}]"));
+    assert!(matches!(error, Err(RuleError::Eval { .. })), "unasked it stops");
 }

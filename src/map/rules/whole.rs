@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use figvine_change::{Cell, Change, Within};
+use figvine_change::{Cell, Within};
 
 use super::aggregate::{Held, Limits, OnLarge, Root};
 use super::derive::{Applied, Rules};
 use super::error::Fault;
+use super::park::{At, Lost};
 use super::plan::{PartPlan, TablePlan};
 use super::read::write_cell;
 use super::rows::{OwnedRow, RowRef, Seen, Sides};
 use super::settings::{Aggregate, Rule};
-use crate::event::{Derived, DomainEvent};
+use crate::event::Derived;
 
 /// How much is told of the wholes of a transaction at once.
 #[derive(Debug, Clone, Copy)]
@@ -148,7 +149,7 @@ impl Rules {
     }
 
     /// Tells the wholes of a transaction that ends, or a portion of them: then `telling` says how far it came.
-    pub(super) fn complete(&mut self, change: &Change, place: usize, out: &mut Derived) -> Result<(), Fault> {
+    pub(super) fn complete(&mut self, at: At<'_>, out: &mut Derived) -> Result<(), Fault> {
         let settings = Arc::clone(&self.settings);
         let mut telling = self.telling.take().unwrap_or_default();
         let mut seen = 0;
@@ -156,10 +157,12 @@ impl Rules {
             let index = telling.rule;
             let held = self.held.get_mut(index).filter(|held| !held.is_empty()).map(std::mem::take);
             if let (Some(mut held), Some(aggregate)) = (held, &rule.aggregate) {
-                match (held.overflow(), aggregate.on_large) {
-                    (Some(rows), OnLarge::Stop) => return Err(Fault::TooLarge { rule: index, rows }),
-                    (Some(rows), OnLarge::Park | OnLarge::Spill) => self.park(rule, rows, change, place, out),
-                    (None, _) => {}
+                if let Some(rows) = held.overflow() {
+                    let fault = Fault::TooLarge { rule: index, rows };
+                    match aggregate.on_large {
+                        OnLarge::Stop => return Err(fault),
+                        OnLarge::Park | OnLarge::Spill => self.park(&Lost::of(rule, at, at.within()), fault, out),
+                    }
                 }
                 while telling.root < held.roots() {
                     if self.portion.is_full(seen, out) {
@@ -171,7 +174,7 @@ impl Rules {
                     }
                     let root = held.take(telling.root, aggregate.include.len());
                     if let Some(root) = root.map_err(|source| Fault::Spill { rule: index, source })? {
-                        telling.number += u32::from(self.tell(rule, (&root, telling), place, out)?);
+                        telling.number += u32::from(self.tell(rule, (&root, telling), at, out)?);
                     }
                     telling.root += 1;
                     seen += 1;
@@ -187,7 +190,7 @@ impl Rules {
         &mut self,
         rule: &Rule,
         (root, Telling { rule: index, number, .. }): (&Root, Telling),
-        place: usize,
+        at: At<'_>,
         out: &mut Derived,
     ) -> Result<bool, Fault> {
         let (Some(on), Some(about)) = (root.on(), root.about) else { return Ok(false) };
@@ -200,47 +203,23 @@ impl Rules {
             before: root.before.as_ref().map(OwnedRow::view),
             before_is_key: root.before_is_key,
         };
-        if !self.matches(rule, (&plan, rule_plan), &sides, place)? {
-            return Ok(false);
-        }
-        self.read.load(&plan, &sides)?;
         let applied = Applied {
             rule: index,
             table: &plan,
             plan: rule_plan,
             sides: &sides,
             about,
-            behind: place,
+            behind: at.place,
             number,
             root: Some(root),
         };
-        self.apply(rule, &applied, out)
-    }
-
-    /// Says that a rule's events of this transaction are missing.
-    fn park(&mut self, rule: &Rule, rows: u64, change: &Change, place: usize, out: &mut Derived) {
-        tracing::warn!(
-            rule = &*rule.name, transaction = %self.transaction, rows,
-            "a transaction is larger than aggregate.max_bytes: one event says that those of the rule are missing"
-        );
-        let key_at = out.bytes.len();
-        out.bytes.extend_from_slice(self.transaction.as_bytes());
-        let body_at = out.bytes.len();
-        out.bytes.extend_from_slice(b"{\"rule\":");
-        figvine_change::json::write_str(&rule.name, &mut out.bytes);
-        out.bytes.extend_from_slice(b",\"reason\":\"too_large\",\"rows\":");
-        figvine_change::json::write_uint(rows, &mut out.bytes);
-        out.bytes.push(b'}');
-        let name: Arc<str> = format!("{}_missing", rule.event_type).into();
-        out.events.push(DomainEvent {
-            behind: place,
-            rule: Arc::clone(&rule.name),
-            number: 0,
-            event_type: format!("{name}.v1").into(),
-            name,
-            about: Within { ordinal: change.ordinal, part: change.part },
-            key: key_at..body_at,
-            body: body_at..out.bytes.len(),
-        });
+        match self.one(rule, &applied, &mut false, out) {
+            Err(fault) if self.is_parked(&fault) => {
+                let (row, root) = (Some((&*plan, &sides)), Some((index, root)));
+                self.park(&Lost { number, row, root, ..Lost::of(rule, at, about) }, fault, out);
+                Ok(true)
+            }
+            is_made => is_made,
+        }
     }
 }
