@@ -154,7 +154,8 @@ impl Schemas {
     /// The URI of a type of domain events, by its name with the major version.
     #[must_use]
     pub fn domain_uri(&self, versioned: &str) -> Option<Arc<str>> {
-        self.fixed_uri(versioned)
+        let own = self.fixed_uri(versioned);
+        own.or_else(|| versioned.ends_with("_missing.v1").then(|| self.fixed_uri("missing_event")).flatten())
     }
 
     /// What becomes of a table in this shape. Says `None` where its URI is known by now.

@@ -70,6 +70,7 @@ pub(super) async fn schema(config: &Config, command: &Command, output: Output) -
                     source: &of.source.name,
                     stream: &of.source.stream.name,
                     subject: &of.source.events.subject,
+                    domain_subject: &of.source.events.domain_subject,
                     has_headers: of.source.events.format == Format::CloudEvents,
                     book: &of.book,
                 })

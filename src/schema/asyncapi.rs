@@ -15,8 +15,10 @@ pub struct Described<'a> {
     pub source: &'a str,
     /// Its stream.
     pub stream: &'a str,
-    /// The template of its subjects.
+    /// The template of the subjects of changes.
     pub subject: &'a str,
+    /// That of domain events.
+    pub domain_subject: &'a str,
     /// Whether attributes of CloudEvents stand in headers.
     pub has_headers: bool,
     /// Its event types.
@@ -106,10 +108,16 @@ fn address(described: &Described<'_>, event_type: &str) -> (String, Map<String, 
             filled.replace("{schema}", schema).replace("{table}", table)
         }
         [source, "schema_changed"] => return (format!("cdc.{source}.schema_changes"), parameters),
+        [source, "missing"] => described.subject.replace("{source}", source),
+        [source, "missing_event"] => described.domain_subject.replace("{source}", source),
         [source, "message"] => format!("cdc.{source}.messages.{{prefix}}"),
-        _ => format!("events.{event_type}.{{partition}}"),
+        [source, event] => described.domain_subject.replace("{source}", source).replace("{type}", event),
+        _ => described.domain_subject.to_owned(),
     };
     for (name, about) in [
+        ("schema", "The table's schema, or database"),
+        ("table", "The table"),
+        ("type", "The type of the event that is missing, with _missing behind it"),
         ("op", "The operation"),
         ("key", "The key's values, as one token"),
         ("partition", "Two digits made of the key, or all"),

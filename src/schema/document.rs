@@ -129,9 +129,27 @@ pub fn of_event(source: &str, shape: &EventShape) -> Draft {
     }
 }
 
+/// What stands in the place of any event of a rule that could not be made.
+fn missing_event(source: &str) -> (&'static str, Draft) {
+    let document = json!({
+        "$schema": DIALECT,
+        "title": "What stands in the place of a domain event that could not be made",
+        "type": "object",
+        "properties": {
+            "rule": { "type": "string" },
+            "reason": { "type": "string" },
+            "code": { "type": "string" },
+            "dead_letter": { "type": "string" },
+        },
+        "required": ["rule", "reason", "code", "dead_letter"],
+    });
+    let name = "missing_event";
+    (name, Draft { event_type: event_type(source, name), name: name.into(), major: None, document })
+}
+
 /// What a source tells beside the changes of tables: with the last word of each type.
 #[must_use]
-pub fn fixed(source: &str) -> [(&'static str, Draft); 3] {
+pub fn fixed(source: &str) -> [(&'static str, Draft); 4] {
     let draft = |name: &'static str, title: &str, op: &str, properties: Value, required: Value| {
         let mut members = json!({ "op": { "const": op } });
         if let (Value::Object(members), Value::Object(more)) = (&mut members, properties) {
@@ -207,6 +225,7 @@ pub fn fixed(source: &str) -> [(&'static str, Draft); 3] {
             }),
             json!(["op", "key", "before", "after", "missing", "source"]),
         ),
+        missing_event(source),
     ]
 }
 

@@ -4,6 +4,7 @@ use figvine_sandbox::{NatsOptions, PostgresOptions};
 use serde_json::{Value, json};
 
 use super::harness::{Event, World, wait_growth_of};
+use super::held::{hold, kept};
 use super::journal::Random;
 
 /// What the server takes.
@@ -48,6 +49,7 @@ async fn a_row_too_large_is_parked_whole_and_those_around_it_are_told() {
     assert_eq!(events[1].body["key"], json!({"id": 2}));
     assert_eq!(events[1].header("ce-type"), "shop.public.notes.missing");
     assert_eq!(events[1].header("ce-dataschema"), "figvine:shop.missing/1.0");
+    hold(&events, &kept(&world.jetstream().await).await);
     let letters = listed(&world).await;
     assert_eq!(letters.len(), 1);
     let id = events[1].body["missing"]["dead_letter"].as_str().expect("a letter's id");
@@ -104,6 +106,8 @@ async fn what_a_rule_cannot_make_is_parked_once_whatever_is_killed() {
     assert_eq!(of("dear.v1").len(), 200 * 7);
     let missing = of("dear_missing.v1");
     assert_eq!(missing.len(), 200);
+    hold(&events, &kept(&world.jetstream().await).await);
+    assert_eq!(missing[0].header("ce-dataschema"), "figvine:shop.missing_event/1.0");
     let letters = listed(&world).await;
     let ids = |all: Vec<&str>| all.into_iter().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(

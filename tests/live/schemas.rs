@@ -206,6 +206,10 @@ async fn the_command_tells_versions_and_what_a_migration_would_break() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_asyncapi_document_leads_to_every_type_and_all_its_references_lead_somewhere() {
     let world = World::start().await;
+    world.configure(
+        "    domain_subject: \"events.{source}.made.{type}\"
+    rules: [{ type: seen, from: public.kinds, data: [id] }]\n",
+    );
     world.run_sql(KINDS).await;
     world.run_sql("create table \"Order Lines\"(id int primary key)").await;
     world.drain().await;
@@ -222,6 +226,9 @@ async fn the_asyncapi_document_leads_to_every_type_and_all_its_references_lead_s
         "cdc.shop.public.Order=20Lines.{partition}",
         "cdc.shop.schema_changes",
         "cdc.shop.messages.{prefix}",
+        "cdc.shop.{schema}.{table}.{partition}",
+        "events.shop.made.seen",
+        "events.shop.made.{type}",
     ] {
         assert!(addresses.iter().any(|a| **a == *address), "{address} {addresses:?}");
     }

@@ -141,3 +141,31 @@ fn nothing_is_parked_unasked() {
     });
     assert!(matches!(error, EncodeError::Value { .. }), "{error}");
 }
+
+/// Of a hidden column, whose values nothing may tell.
+#[derive(Debug)]
+struct Sealed;
+
+impl ValueCodec for Sealed {
+    fn write_json(&self, _: &[u8], _: &mut Vec<u8>) -> Result<(), ValueError> {
+        Err(ValueError { type_name: "a private column".into(), reason: "it was not hidden" })
+    }
+
+    fn is_hidden(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn bytes_of_a_hidden_column_are_in_no_letter() {
+    let column = |name: &str, codec: Arc<dyn ValueCodec>| Column { name: name.into(), type_name: "text".into(), codec };
+    let columns = vec![column("id", Arc::new(Text)), column("email", Arc::new(Sealed))];
+    let people = Arc::new(Table { schema: "public".into(), name: "people".into(), columns, key: vec![0] });
+    let mut maker = Maker::default();
+    maker.transaction(8).row_change(0, &people, Op::Insert, None, Some(&[Some("1"), Some("CANARY")])).last();
+    let mut encoder = encoder(Format::CloudEvents).parking(ALL);
+    encode(&mut encoder, &maker.done());
+    let [letter] = encoder.take_letters().try_into().expect("a letter");
+    let body: Value = serde_json::from_slice(&letter.body).expect("JSON");
+    assert_eq!(body["after"], json!({"id": "1", "email": {"unreadable": "hidden"}}));
+}
