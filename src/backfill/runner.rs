@@ -500,6 +500,8 @@ impl<C: Connector + 'static> Runner<C> {
             before: ready.before,
             position,
             sequence: self.last_sequence.as_deref().unwrap_or(&chunk.high),
+            // What goes to one consumer alone goes by itself, and letters go first.
+            may_park: lane.to_subject.is_none(),
             read_at: chunk.read_at,
         };
         let rows = Rows { batch: &chunk.batch, cursors: &chunk.cursors, derived: &ready.derived };

@@ -2,7 +2,8 @@
 
 use async_nats::jetstream;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::{CliError, Output};
 use crate::config::{Config, Source};
@@ -55,7 +56,7 @@ pub(super) async fn dlq(config: &Config, command: &Command, output: Output) -> R
             let of = &mut all[of];
             let kept = &mut of.kept[at];
             of.letters.read(kept).await.map_err(failed)?;
-            super::print(format_args!("{:#}", whole(&of.source.name, kept)?))
+            super::print(whole(&of.source.name, kept)?)
         }
         Command::Drop { letters, source, all } => {
             let mut of_all = of_sources(config, source.as_deref()).await?;
@@ -63,18 +64,15 @@ pub(super) async fn dlq(config: &Config, command: &Command, output: Output) -> R
             for letter in letters {
                 meant.push(found(&of_all, letter)?);
             }
-            if *all {
-                meant = of_all
-                    .iter()
-                    .enumerate()
-                    .flat_map(|(of, one)| (0..one.kept.len()).map(move |at| (of, at)))
-                    .collect();
-            }
             let mut dropped = Vec::new();
+            for of in of_all.iter().filter(|_| *all) {
+                of.letters.drop_all().await.map_err(failed)?;
+                dropped.extend(of.kept.iter().map(|kept| told(of.source, kept)));
+            }
             for (of, at) in meant {
                 let of = &mut of_all[of];
                 of.letters.drop(&of.kept[at]).await.map_err(failed)?;
-                dropped.push(json!({ "source": of.source.name, "letter": of.kept[at].sequence, "id": of.kept[at].id }));
+                dropped.push(told(of.source, &of.kept[at]));
             }
             match output {
                 Output::Json => super::print(json!({ "schema_version": 1, "dropped": dropped })),
@@ -115,9 +113,13 @@ fn found(all: &[Of<'_>], text: &str) -> Result<(usize, usize), CliError> {
         (Some(place), None) => Ok(place),
         (None, _) => Err(CliError::new(1, "FV-4060", format!("there is no dead letter `{text}`"))
             .hint("`figvine dlq list` names those that are.")),
-        (Some(_), Some(_)) => Err(CliError::new(2, "FV-4061", format!("several sources have a dead letter `{text}`"))
-            .hint("Say which with --source.")),
+        (Some(_), Some(_)) => Err(CliError::new(2, "FV-4061", format!("there are several dead letters `{text}`"))
+            .hint("Say which by its number, and with --source where that is of several sources.")),
     }
+}
+
+fn told(source: &Source, kept: &KeptLetter) -> serde_json::Value {
+    json!({ "source": source.name, "letter": kept.sequence, "id": kept.id })
 }
 
 fn kept_at(kept: &KeptLetter) -> String {
@@ -153,16 +155,13 @@ fn list(all: &[Of<'_>], output: Output) -> Result<(), CliError> {
     }
 }
 
-fn whole(source: &str, kept: &KeptLetter) -> Result<Value, CliError> {
-    let body: Value = serde_json::from_slice(&kept.body).map_err(|error| {
+/// One line, so that no digit of its numbers is lost.
+fn whole(source: &str, kept: &KeptLetter) -> Result<String, CliError> {
+    let unread = |error: serde_json::Error| {
         CliError::new(1, "FV-4062", format!("dead letter {} cannot be read", kept.sequence)).because(error)
-    })?;
-    let mut shown = serde_json::Map::new();
-    shown.insert("source".into(), source.into());
-    shown.insert("letter".into(), kept.sequence.into());
-    shown.insert("kept_at".into(), kept_at(kept).into());
-    if let Value::Object(body) = body {
-        shown.extend(body);
-    }
-    Ok(Value::Object(shown))
+    };
+    let body: &RawValue = serde_json::from_slice(&kept.body).map_err(unread)?;
+    let head = json!({ "source": source, "letter": kept.sequence, "kept_at": kept_at(kept) }).to_string();
+    let members = |object: &str| object.trim_start_matches('{').trim_end_matches('}').to_owned();
+    Ok(format!("{{{},{}", members(&head), body.get().trim_start_matches('{')))
 }

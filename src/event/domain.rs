@@ -78,6 +78,8 @@ pub(crate) struct MissingEvent<'a> {
     /// As one string.
     pub(crate) key: &'a [u8],
     pub(crate) letter: &'a Letter,
+    /// Whether that is kept.
+    pub(crate) is_kept: bool,
 }
 
 impl Derived {
@@ -110,18 +112,21 @@ impl Derived {
 
     /// Adds what stands in the place of an event that cannot be made: `<type>_missing.v1`.
     pub(crate) fn push_missing(&mut self, missing: &MissingEvent<'_>) {
-        let MissingEvent { behind, rule, number, event_type, about, key, letter } = *missing;
+        let MissingEvent { behind, rule, number, event_type, about, key, letter, is_kept } = *missing;
         let key_at = self.bytes.len();
         self.bytes.extend_from_slice(key);
         let body_at = self.bytes.len();
-        for (name, value) in [
-            (&b"{\"rule\":"[..], &**rule),
-            (b",\"reason\":", letter.reason),
-            (b",\"code\":", letter.code),
-            (b",\"dead_letter\":", &letter.id),
-        ] {
+        for (name, value) in
+            [(&b"{\"rule\":"[..], &**rule), (b",\"reason\":", letter.reason), (b",\"code\":", letter.code)]
+        {
             self.bytes.extend_from_slice(name);
             json::write_str(value, &mut self.bytes);
+        }
+        self.bytes.extend_from_slice(b",\"dead_letter\":");
+        if is_kept {
+            json::write_str(&letter.id, &mut self.bytes);
+        } else {
+            self.bytes.extend_from_slice(b"null");
         }
         self.bytes.push(b'}');
         let name: Arc<str> = format!("{event_type}_missing").into();
@@ -158,6 +163,7 @@ impl Derived {
             about: event.about,
             key: self.text(&event.key),
             letter: &letter,
+            is_kept: true,
         });
         (instead, letter)
     }

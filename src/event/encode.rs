@@ -242,7 +242,7 @@ impl Encoder {
         // Else it was told with an earlier portion of its events.
         if begun.is_none() {
             let told = match self.teller.tell(batch, change, &frame, out) {
-                Err(fault) if self.teller.is_parked(&fault) => {
+                Err(fault) if self.teller.is_parked(change, &fault) => {
                     let error = self.error(batch, change, fault);
                     self.teller.tell_missing(batch, change, &frame, &error, out)?
                 }
@@ -263,7 +263,7 @@ impl Encoder {
             };
             let rank = begun.unwrap_or_default() + (skipped + place) as u64 + 1;
             match self.domain.append(&self.source, frame, (mine.derived, event, rank), out) {
-                Err(fault @ Fault::TooLarge { .. }) if self.teller.is_parked(&fault) => {
+                Err(fault @ Fault::TooLarge { .. }) if self.teller.parks.poison => {
                     let error = self.error(batch, change, fault);
                     let (derived, letter) = mine.derived.parked(event, transaction, &error);
                     for instead in &derived.events {
@@ -316,6 +316,11 @@ impl Encoder {
                 changes,
                 events: told,
             });
+        }
+        let missing = std::mem::take(&mut self.teller.missing_messages);
+        if missing > 0 {
+            let event_type = Arc::clone(&self.source.missing.name);
+            figures.counts.push(Count { table: Arc::from(""), op: "message", event_type, changes: 0, events: missing });
         }
         for (event_type, events) in self.domain.take_counts() {
             figures.counts.push(Count { table: Arc::from(""), op: "domain", event_type, changes: 0, events });

@@ -43,6 +43,8 @@ pub(crate) struct Row<'a> {
     pub(crate) table: &'a Table,
     pub(crate) data: &'a [u8],
     pub(crate) cells: &'a [Cell],
+    /// Whether it holds its key alone, and nothing else is told.
+    pub(crate) is_key: bool,
 }
 
 /// What a letter holds.
@@ -143,7 +145,8 @@ impl Content<'_> {
 /// The rows before and after.
 fn sides<'a>(batch: &'a Batch, change: &RowChange) -> [Option<Row<'a>>; 2] {
     let Some(table) = batch.table(change.table) else { return [None, None] };
-    [change.before, change.after].map(|row| row.map(|row| Row { table, data: &batch.data, cells: batch.row(row) }))
+    [(change.before, change.before_is_key), (change.after, false)]
+        .map(|(row, is_key)| row.map(|row| Row { table, data: &batch.data, cells: batch.row(row), is_key }))
 }
 
 fn write_rows(op: &str, rows: [Option<Row<'_>>; 2], out: &mut Vec<u8>) {
@@ -167,11 +170,11 @@ fn write_rows(op: &str, rows: [Option<Row<'_>>; 2], out: &mut Vec<u8>) {
 
 impl Row<'_> {
     /// Appends what the log carried of it; of a value that cannot be read its bytes, unless they are hidden.
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.push(b'{');
-        for (column, cell) in self.table.columns.iter().zip(self.cells) {
-            if *cell == Cell::Unchanged {
+        for (place, (column, cell)) in self.table.columns.iter().zip(self.cells).enumerate() {
+            if *cell == Cell::Unchanged || self.is_key && !self.table.key.contains(&place) {
                 continue;
             }
             if out.len() > start + 1 {

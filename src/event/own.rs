@@ -24,6 +24,8 @@ pub(super) struct Teller {
     pub(super) tables: Tables,
     pub(super) scratch: Scratch,
     pub(super) messages: Tally,
+    /// Events in the place of messages.
+    pub(super) missing_messages: u64,
     /// Tables, by `schema.table`, of which is noted what is touched.
     pub(super) watched: HashSet<Arc<str>>,
     pub(super) touched: Vec<Touched>,
@@ -208,8 +210,11 @@ impl Teller {
         Ok(told)
     }
 
-    /// Whether such a change is parked rather than ends the source.
-    pub(super) fn is_parked(&self, fault: &Fault) -> bool {
+    /// Whether a change that cannot be told is parked rather than ends the source.
+    pub(super) fn is_parked(&self, change: &Change, fault: &Fault) -> bool {
+        if matches!(change.body, Body::Truncate { .. } | Body::Shape { .. }) {
+            return false;
+        }
         match fault {
             Fault::Value { .. } | Fault::KeyNotCarried { .. } | Fault::TooLarge { .. } => self.parks.poison,
             Fault::Drift(_) => self.parks.drift,
@@ -229,9 +234,21 @@ impl Teller {
     ) -> Result<Told, Fault> {
         let source = frame.source;
         let id = error.identity().to_string();
-        let Self { tables, scratch: Scratch { key, extras, unchanged }, messages, watched, touched, letters, .. } =
-            self;
+        let Self {
+            tables,
+            scratch: Scratch { key, extras, unchanged },
+            messages,
+            watched,
+            touched,
+            letters,
+            missing_messages,
+            ..
+        } = self;
+        // What is not told itself, or is stored already, is not missing.
         let mut letter = |event_type: &EventType| {
+            if !frame.is_told {
+                return;
+            }
             let about = About {
                 id: id.clone(),
                 event_type: event_type.name.to_string(),
@@ -261,7 +278,7 @@ impl Teller {
                         subject: told_key,
                         partitionkey: told_key,
                         origin: &entry.text.origin,
-                        snapshot: false,
+                        snapshot: kind == Kind::Read,
                     };
                     let keyed = is_keyed.then(|| (key.text(), partition(key.text(), source.partitions)));
                     let appended = frame.append(
@@ -314,11 +331,11 @@ impl Teller {
                 )?;
                 letter(&source.message_type);
                 messages.add(false);
+                *missing_messages += u64::from(frame.is_told);
                 Ok(Told::default())
             }
-            Body::Truncate { .. } | Body::Shape { .. } => {
-                Err(Fault::Malformed("it holds no value that could be too large"))
-            }
+            // They hold no rows, and are not parked.
+            Body::Truncate { .. } | Body::Shape { .. } => Ok(Told::default()),
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct ReadPlace<'a> {
     pub position: &'a Position,
     /// The `sequence` of the last transaction before.
     pub sequence: &'a str,
+    /// Whether rows that have no event are parked; else the first of them ends it.
+    pub may_park: bool,
     /// When the rows were read, in microseconds since 1970, UTC.
     pub read_at: i64,
 }
@@ -113,7 +115,7 @@ impl Encoder {
         let Self { teller, domain, .. } = self;
         match teller.tell_row(rows.batch, change, &frame, (told.as_ref(), domain), is_stale, out) {
             // One shape is wrong for all rows: the backfill of the table ends.
-            Err(fault) if !matches!(fault, Fault::Drift(_)) && teller.is_parked(&fault) => {
+            Err(fault) if read.may_park && !matches!(fault, Fault::Drift(_)) && teller.is_parked(change, &fault) => {
                 let identity = Identity { position: read.task.into(), ordinal: number, part: 0 };
                 let error = error_of(identity, rows.batch, change, fault, self.source.max_payload);
                 teller.tell_missing(rows.batch, change, &frame, &error, out).map(drop)

@@ -201,6 +201,7 @@ impl PipelineError {
             Self::Encode(EncodeError::NoKey { .. }) => {
                 Some("Give the table a primary key, or say `keyless: whole_row`.".into())
             }
+            Self::Encode(EncodeError::Malformed { .. }) => Some("Nothing was skipped: the source's log is kept from there. It is a fault of ours: please tell us.".into()),
             Self::Encode(_) => Some("Nothing was skipped: the source's log is kept from there. `on_poison: park` keeps such changes as dead letters and goes on.".into()),
             Self::Wiped { .. } => Some(
                 "What the database released meanwhile is in no stream. To begin anew, drop the source's slot; to go on with \

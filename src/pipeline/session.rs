@@ -14,7 +14,7 @@ use super::schemas;
 use super::{Pipeline, PipelineError, Until};
 use crate::backfill::{self, Desk, Initial, Runner, Shelf, marks_behind};
 use crate::checkpoint::Writer;
-use crate::event::{Derived, Encoder, Events, Letter};
+use crate::event::{Derived, Encoder, Events, Letter, Parks};
 use crate::map::private::{Private, PrivateError};
 use crate::map::rules::Rules;
 use crate::stream::keeper::{Keeper, Key};
@@ -224,7 +224,9 @@ impl<S: Source> Begun<S> {
         behind.spawn(async move { following.0.follow(following.1).await });
 
         let letters = DeadLetters::new(context.clone(), pipeline.letters.clone());
-        beside.spawn(count_letters(letters.clone(), Arc::clone(&pipeline.telemetry)));
+        if pipeline.parks != Parks::default() {
+            beside.spawn(count_letters(letters.clone(), Arc::clone(&pipeline.telemetry)));
+        }
         let rules = Rules::new(Arc::clone(&pipeline.rules));
         let beside_rows = (private.clone(), registry.clone(), rules);
         let runner = Runner::new(Arc::clone(connector), Arc::clone(desk), beside_rows, spared, context);
@@ -329,8 +331,14 @@ impl<C: Connector + 'static> Reader<'_, C> {
                 if let Some(end) = &events.end {
                     reached.clone_from(end);
                 }
-                self.keep(rules.take_letters()).await?;
-                self.keep(encoder.take_letters()).await?;
+                let letters = [rules.take_letters(), encoder.take_letters()].concat();
+                let stop = self.stop;
+                tokio::select! {
+                    biased;
+                    // Of those that are kept the events come when it begins again.
+                    () = stop.cancelled() => return Ok(()),
+                    kept = self.keep(letters) => kept?,
+                }
                 // On a change that has no event those before it still go.
                 let outcome = encoded.map(|encoded| self.ledger.read(encoded));
                 if sender.send(events).await.is_err() {
@@ -356,8 +364,7 @@ impl<C: Connector + 'static> Reader<'_, C> {
 
     /// Keeps what was parked, before the events that stand in its place are sent.
     async fn keep(&mut self, letters: Vec<Letter>) -> Result<(), PipelineError> {
-        self.letters.keep(&letters).await?;
-        for letter in &letters {
+        for letter in self.letters.keep(&letters).await? {
             tracing::warn!(code = letter.code, event_type = %letter.event_type, id = %letter.id, "parked as a dead letter");
             self.pipeline.telemetry.dead_lettered(letter.reason);
         }

@@ -139,7 +139,7 @@ fn missing_event(source: &str) -> (&'static str, Draft) {
             "rule": { "type": "string" },
             "reason": { "type": "string" },
             "code": { "type": "string" },
-            "dead_letter": { "type": "string" },
+            "dead_letter": { "type": ["string", "null"] },
         },
         "required": ["rule", "reason", "code", "dead_letter"],
     });

@@ -1,11 +1,13 @@
 //! Where dead letters are kept: a stream beside the source's own, made when there is a first one.
 //!
 //! ```text
-//!   dead.<source>.<id>       a letter; its first piece, where it is larger than a message may be
-//!   dead.<source>.<id>.<n>   the other pieces, which are there before the first is
+//!   dead.<source>.<id>.<digest>       a letter; its first piece, where it is larger than a message may be
+//!   dead.<source>.<id>.<digest>.<n>   the other pieces, which are there before the first is
 //! ```
 //! A letter is stored before the event that stands in its place, and once, however often it is read again: each of its
-//! subjects takes one message. A full stream takes no more, and the source stops: what is parked is bounded.
+//! subjects takes one message. The digest is of what it says, so that no other letter is taken for it: the number of an existing row in
+//! its backfill may be another row's when the chunk is read again. A full stream takes no more, and the source stops: what is parked is
+//! bounded.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -20,9 +22,10 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType, Stream};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
-use super::setup::SOURCE;
+use super::setup::{DUPLICATE_WINDOW, SOURCE, is_away};
 use crate::event::{Letter, write_token};
 
 /// How long one answer may take.
@@ -60,7 +63,7 @@ pub enum LetterError {
     Away {
         /// Its name.
         stream: String,
-        /// `read` or `written`.
+        /// `read`, `written`, or made.
         what: &'static str,
         /// What we were told.
         #[source]
@@ -164,19 +167,22 @@ impl DeadLetters {
         Self { context, settings, is_ready: false }
     }
 
-    /// Keeps letters; those that are kept already stay as they are.
+    /// Keeps letters; those that are kept already stay as they are. Says which are new.
     ///
     /// # Errors
     /// One cannot be kept.
-    pub async fn keep(&mut self, letters: &[Letter]) -> Result<(), LetterError> {
+    pub async fn keep<'l>(&mut self, letters: &'l [Letter]) -> Result<Vec<&'l Letter>, LetterError> {
         if !letters.is_empty() && !self.is_ready {
             Box::pin(self.ensure()).await?;
             self.is_ready = true;
         }
+        let mut new = Vec::new();
         for letter in letters {
-            Box::pin(self.keep_one(letter)).await?;
+            if Box::pin(self.keep_one(letter)).await? {
+                new.push(letter);
+            }
         }
-        Ok(())
+        Ok(new)
     }
 
     /// How many messages there are; 0 where there was never one.
@@ -193,7 +199,7 @@ impl DeadLetters {
     /// It cannot be read.
     pub async fn list(&self) -> Result<Vec<KeptLetter>, LetterError> {
         let Some(stream) = Box::pin(self.open()).await? else { return Ok(Vec::new()) };
-        let filter = format!("dead.{}.*", self.settings.source);
+        let filter = format!("dead.{}.*.*", self.settings.source);
         let config = OrderedConfig {
             deliver_policy: DeliverPolicy::All,
             filter_subject: filter,
@@ -252,9 +258,25 @@ impl DeadLetters {
         let Some(stream) = Box::pin(self.open()).await? else { return Ok(()) };
         // The first piece last: what is left half done is found again.
         for filter in [format!("{}.>", letter.subject), letter.subject.clone()] {
-            let purged = timeout(TIMEOUT, stream.purge().filter(filter).into_future()).await;
-            purged.map_err(|late| self.away("written in time", late))?.map_err(|e| self.away("written", e))?;
+            self.purge(&stream, filter).await?;
         }
+        Ok(())
+    }
+
+    /// Removes all for good, and pieces of letters that were never finished.
+    ///
+    /// # Errors
+    /// They cannot be removed.
+    pub async fn drop_all(&self) -> Result<(), LetterError> {
+        match Box::pin(self.open()).await? {
+            Some(stream) => self.purge(&stream, format!("dead.{}.>", self.settings.source)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn purge(&self, stream: &Stream, filter: String) -> Result<(), LetterError> {
+        let purged = timeout(TIMEOUT, stream.purge().filter(filter).into_future()).await;
+        purged.map_err(|late| self.away("written in time", late))?.map_err(|e| self.away("written", e))?;
         Ok(())
     }
 
@@ -276,11 +298,12 @@ impl DeadLetters {
     /// Makes the stream, or brings the limits of the one that is there to what is configured.
     async fn ensure(&self) -> Result<(), LetterError> {
         let LetterSettings { stream, source, replicas, max_age, max_messages } = &self.settings;
-        let refused =
-            |error: Box<dyn Error + Send + Sync>| LetterError::Refused { stream: stream.clone(), source: error };
         let limits = |config: Config| Config {
             max_messages: i64::try_from(*max_messages).unwrap_or(i64::MAX),
             max_age: max_age.unwrap_or_default(),
+            // It may not be longer than messages live, and nothing is sent with an id.
+            duplicate_window: DUPLICATE_WINDOW,
+            discard: DiscardPolicy::New,
             num_replicas: *replicas,
             ..config
         };
@@ -289,29 +312,38 @@ impl DeadLetters {
                 name: stream.clone(),
                 description: Some(format!("what of source {source} could not be told, written by figvine")),
                 subjects: vec![format!("dead.{source}.>")],
-                discard: DiscardPolicy::New,
                 storage: StorageType::File,
                 metadata: HashMap::from([(SOURCE.to_owned(), source.clone())]),
                 ..Config::default()
             });
-            self.context.create_stream(config).await.map_err(|e| refused(Box::new(e)))?;
+            Box::pin(self.context.create_stream(config)).await.map_err(|e| self.failed(e))?;
             return Ok(());
         };
         let there = &found.cached_info().config;
-        if !there.subjects.contains(&format!("dead.{source}.>")) {
+        let is_others = there.metadata.get(SOURCE).is_some_and(|owner| owner != source);
+        if is_others || there.subjects != [format!("dead.{source}.>")] || there.sealed || there.no_ack {
             return Err(LetterError::Taken { stream: stream.clone(), owner: source.clone() });
         }
         let wanted = limits(there.clone());
         if wanted != *there {
-            self.context.update_stream(wanted).await.map_err(|e| refused(Box::new(e)))?;
+            Box::pin(self.context.update_stream(wanted)).await.map_err(|e| self.failed(e))?;
         }
         Ok(())
     }
 
-    async fn keep_one(&self, letter: &Letter) -> Result<(), LetterError> {
+    fn failed(&self, error: impl Error + Send + Sync + 'static) -> LetterError {
+        if is_away(&error) {
+            return self.away("made or changed", error);
+        }
+        LetterError::Refused { stream: self.settings.stream.clone(), source: Box::new(error) }
+    }
+
+    /// Whether it is new.
+    async fn keep_one(&self, letter: &Letter) -> Result<bool, LetterError> {
         let mut subject = format!("dead.{}.", self.settings.source).into_bytes();
         write_token(letter.id.as_bytes(), &mut subject);
-        let subject = String::from_utf8_lossy(&subject).into_owned();
+        let digest: String = Sha256::digest(&letter.body).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let subject = format!("{}.{digest}", String::from_utf8_lossy(&subject));
         let size = self.context.client().server_info().max_payload.saturating_sub(HEADERS).max(1024);
         let pieces: Vec<&[u8]> = letter.body.chunks(size).collect();
         for (number, piece) in pieces.iter().enumerate().skip(1) {
@@ -330,15 +362,15 @@ impl DeadLetters {
         self.publish(subject, message).await
     }
 
-    /// Stores a message under a subject that has none; one that has stays as it is.
-    async fn publish(&self, subject: String, message: PublishMessage) -> Result<(), LetterError> {
+    /// Stores a message under a subject that has none; one that has stays as it is. Whether it was stored.
+    async fn publish(&self, subject: String, message: PublishMessage) -> Result<bool, LetterError> {
         let message = message.expected_last_subject_sequence(0);
         let sent = timeout(TIMEOUT, self.context.send_publish(subject, message)).await;
         let sent = sent.map_err(|late| self.away("written in time", late))?.map_err(|e| self.away("written", e))?;
         let stored = timeout(TIMEOUT, sent.into_future()).await.map_err(|late| self.away("written in time", late))?;
         match stored {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(false),
             Err(error) => {
                 let told = error.to_string();
                 if told.contains(STORE_FAILED) || told.contains("maximum messages exceeded") {

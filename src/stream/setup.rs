@@ -18,7 +18,7 @@ const VERSION: &str = "figvine.version";
 pub(super) const STREAM_ID: &str = "figvine.stream-id";
 
 /// The shortest window that a server takes. Nothing is sent with an id, so there is nothing to remember.
-const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
+pub(super) const DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
 
 /// What stands ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,11 +179,17 @@ pub(super) async fn inspect(context: &Context, settings: &Settings) -> Result<Fo
     }
 }
 
-fn failed(stream: &str, what: &'static str, error: impl Error + Send + Sync + 'static) -> StreamError {
+/// Whether an error says that nobody answered.
+pub(super) fn is_away(error: &(dyn Error + 'static)) -> bool {
     // Only an error of JetStream's own is a refusal; the client library does not tell them apart by type alike.
     let told = error.source().map(ToString::to_string).unwrap_or_default() + &error.to_string();
+    told.contains("timed out") || told.contains("no responders") || told.contains("request error")
+}
+
+fn failed(stream: &str, what: &'static str, error: impl Error + Send + Sync + 'static) -> StreamError {
+    let is_away = is_away(&error);
     let source = Box::new(error);
-    if told.contains("timed out") || told.contains("no responders") || told.contains("request error") {
+    if is_away {
         StreamError::Unreachable { stream: stream.to_owned(), source }
     } else {
         StreamError::Refused { stream: stream.to_owned(), what, source }

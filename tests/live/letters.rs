@@ -187,3 +187,17 @@ async fn rows_in_a_shape_that_breaks_the_schema_are_parked_until_it_may() {
     let letter = shown(&world, letters[0]["id"].as_str().expect("an id")).await;
     assert_eq!(letter["after"], json!({"id": 2}));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_no_event_is_in_its_letter_whole() {
+    let world = world("    outbox: { messages: [\"shop.*\"] }\n").await;
+    world.run_sql("create table seed(id int primary key)").await;
+    world.drain().await;
+    world.run_sql("select pg_logical_emit_message(true, 'shop.mail', '{\"type\": 1}')").await;
+    world.drain().await;
+    let events = world.events().await;
+    assert_eq!(events.iter().map(|event| event.header("ce-type")).collect::<Vec<_>>(), ["outbox_missing.v1"]);
+    let letter = shown(&world, events[0].header("ce-id")).await;
+    assert_eq!((&letter["reason"], &letter["code"]), (&json!("outbox"), &json!("FV-3113")));
+    assert_eq!(letter["message"], json!({"prefix": "shop.mail", "content_base64": "eyJ0eXBlIjogMX0="}));
+}

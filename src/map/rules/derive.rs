@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use figvine_change::{Batch, Body, Change, RowChange, Table, Within};
+use figvine_change::{Batch, Body, Change, RowChange, Table, Transaction, Within};
 
 use super::aggregate::{Held, Root};
 use super::error::{Fault, RuleError};
@@ -50,6 +50,8 @@ pub struct Rules {
     explained: Option<Vec<Explained>>,
     pub(super) is_parking: bool,
     pub(super) letters: Vec<Letter>,
+    /// Of their bodies.
+    pub(super) letter_bytes: usize,
     /// The rules' names in the order in which their events stand behind one change.
     order: Arc<[Arc<str>]>,
     pub(super) portion: Portion,
@@ -87,6 +89,7 @@ impl Rules {
             explained: None,
             is_parking: false,
             letters: Vec::new(),
+            letter_bytes: 0,
             order,
             portion: Portion::default(),
             telling: None,
@@ -460,16 +463,25 @@ impl Rules {
         Ok(holds)
     }
 
-    pub(super) fn error(&self, batch: &Batch, change: &Change, fault: Fault) -> RuleError {
-        let identity = Identity {
-            position: batch.transaction(change).map_or("?".into(), |transaction| transaction.position.clone()),
-            ordinal: change.ordinal,
-            part: change.part,
-        };
+    fn error(&self, batch: &Batch, change: &Change, fault: Fault) -> RuleError {
         let table = match &change.body {
             Body::Row(row) => batch.table(row.table),
             _ => None,
         };
+        let at = Within { ordinal: change.ordinal, part: change.part };
+        self.error_about(batch.transaction(change), at, table.map(|table| &**table), fault)
+    }
+
+    /// A fault with its place.
+    pub(super) fn error_about(
+        &self,
+        transaction: Option<&Transaction>,
+        Within { ordinal, part }: Within,
+        table: Option<&Table>,
+        fault: Fault,
+    ) -> RuleError {
+        let position = transaction.map_or("?".into(), |transaction| transaction.position.clone());
+        let identity = Identity { position, ordinal, part };
         let name: Box<str> = table.map_or("a message".into(), |table| table.qualified_name().into());
         let rule_name = |rule: usize| self.settings.rules.get(rule).map_or("?".into(), |rule| (*rule.name).into());
         match fault {

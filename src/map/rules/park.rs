@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use figvine_change::{Batch, Change, Transaction, Within};
+use figvine_change::{Batch, Change, Table, Transaction, Within, json};
 
 use super::aggregate::Root;
 use super::derive::{Rules, name_of};
@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::plan::TablePlan;
 use super::rows::{RowRef, Sides};
 use super::settings::Rule;
-use super::tell::{PartTexts, write_row_key};
+use super::tell::write_row_key;
 use crate::event::{About, Content, Derived, Identity, Letter, LetterRow, MissingEvent};
 
 /// A change that events are told behind.
@@ -41,6 +41,8 @@ pub(super) struct Lost<'a> {
     pub(super) row: Option<(&'a TablePlan, &'a Sides<'a>)>,
     /// Of an aggregate: the rule's place, and the root with its parts.
     pub(super) root: Option<(usize, &'a Root)>,
+    /// Whether it is of the outbox.
+    pub(super) is_outbox: bool,
 }
 
 impl<'a> Lost<'a> {
@@ -54,6 +56,7 @@ impl<'a> Lost<'a> {
             number: 0,
             row: None,
             root: None,
+            is_outbox: false,
         }
     }
 
@@ -67,6 +70,7 @@ impl<'a> Lost<'a> {
             number: 0,
             row: None,
             root: None,
+            is_outbox: true,
         }
     }
 
@@ -85,6 +89,7 @@ impl Rules {
 
     /// What was parked since the last call: to be kept before the events that stand in its place are.
     pub fn take_letters(&mut self) -> Vec<Letter> {
+        self.letter_bytes = 0;
         std::mem::take(&mut self.letters)
     }
 
@@ -99,31 +104,27 @@ impl Rules {
 
     /// Puts another event in the place of one that cannot be made.
     pub(super) fn park(&mut self, lost: &Lost<'_>, fault: Fault, out: &mut Derived) {
-        let error = self.error(lost.at.batch, lost.at.change, fault);
         let transaction = lost.transaction();
+        let table = lost.row.map(|(plan, _)| &*plan.table);
+        let error = self.error_about(transaction, lost.about, table, fault);
         let position = transaction.map_or("?", |transaction| &transaction.position);
         let Within { ordinal, part } = lost.about;
-        let identity = Identity { position: position.into(), ordinal, part };
-        let id = format!("{identity}/{}", lost.name);
+        let id = format!("{}/{}", Identity { position: position.into(), ordinal, part }, lost.name);
         let mut key = Vec::new();
         let is_keyed = lost.row.is_some_and(|(plan, sides)| write_row_key(&plan.table, sides, &mut key).is_ok());
         if !is_keyed {
             key = position.as_bytes().to_vec();
         }
-        let mut parts = b"{".to_vec();
-        let texts = lost.root.and_then(|(rule, root)| PartTexts::of(root, &self.settings, rule, &self.plans).ok());
-        let parts = texts.map(|texts| {
-            parts.push(b'}');
-            texts.append_to(&mut parts);
-            parts
-        });
+        let parts = lost.root.map(|(rule, root)| self.parts(rule, root));
         let content = match lost.row {
             Some((plan, sides)) => Content::Rows {
                 op: name_of(sides.on),
-                before: sides.before.map(|row| letter_row(plan, row)),
-                after: sides.after.map(|row| letter_row(plan, row)),
+                before: sides.before.map(|row| letter_row(&plan.table, row, sides.before_is_key)),
+                after: sides.after.map(|row| letter_row(&plan.table, row, false)),
                 parts: parts.as_deref(),
             },
+            // A message is nowhere else.
+            None if lost.is_outbox => Content::Change(lost.at.batch, lost.at.change),
             None => Content::Nothing,
         };
         let about = About { id, event_type: lost.versioned.to_owned(), rule: Some(&lost.name), transaction };
@@ -136,11 +137,39 @@ impl Rules {
             about: lost.about,
             key: &key,
             letter: &letter,
+            is_kept: self.is_parking,
         });
-        self.letters.push(letter);
+        if self.is_parking {
+            self.letter_bytes += letter.body.len();
+            self.letters.push(letter);
+        } else {
+            // An aggregate that says so itself: all rows of it are told as changes.
+            tracing::warn!(rule = &*lost.name, code = letter.code, "one event says that others are missing: {error}");
+        }
+    }
+
+    /// The parts of a whole, list by list; each as far as it can be read.
+    fn parts(&self, rule: usize, root: &Root) -> Vec<u8> {
+        let rule = self.settings.rules.get(rule);
+        let includes = rule.and_then(|rule| rule.aggregate.as_ref()).into_iter().flat_map(|whole| &whole.include);
+        let mut out = Vec::new();
+        for (include, parts) in includes.zip(&root.lists) {
+            out.push(if out.is_empty() { b'{' } else { b',' });
+            json::write_str(&include.name, &mut out);
+            out.extend_from_slice(b":[");
+            for (place, row) in parts.rows().enumerate() {
+                if place > 0 {
+                    out.push(b',');
+                }
+                letter_row(&row.table, row.view(), false).write(&mut out);
+            }
+            out.push(b']');
+        }
+        out.extend_from_slice(if out.is_empty() { b"{}" } else { b"}" });
+        out
     }
 }
 
-fn letter_row<'a>(plan: &'a TablePlan, row: RowRef<'a>) -> LetterRow<'a> {
-    LetterRow { table: &plan.table, data: row.data, cells: row.cells }
+fn letter_row<'a>(table: &'a Table, row: RowRef<'a>, is_key: bool) -> LetterRow<'a> {
+    LetterRow { table, data: row.data, cells: row.cells, is_key }
 }

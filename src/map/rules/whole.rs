@@ -54,11 +54,11 @@ impl Portion {
         self.begun = (out.events.len(), out.bytes.len());
     }
 
-    fn is_full(&self, roots: usize, out: &Derived) -> bool {
+    fn is_full(&self, roots: usize, out: &Derived, letter_bytes: usize) -> bool {
         let (events, bytes) = self.begun;
         roots >= self.roots
             || out.events.len() >= events.saturating_add(self.events)
-            || out.bytes.len() >= bytes.saturating_add(self.bytes)
+            || out.bytes.len() + letter_bytes >= bytes.saturating_add(self.bytes)
     }
 }
 
@@ -165,7 +165,7 @@ impl Rules {
                     }
                 }
                 while telling.root < held.roots() {
-                    if self.portion.is_full(seen, out) {
+                    if self.portion.is_full(seen, out, self.letter_bytes) {
                         if let Some(kept) = self.held.get_mut(index) {
                             *kept = held;
                         }

@@ -169,3 +169,25 @@ fn bytes_of_a_hidden_column_are_in_no_letter() {
     let body: Value = serde_json::from_slice(&letter.body).expect("JSON");
     assert_eq!(body["after"], json!({"id": "1", "email": {"unreadable": "hidden"}}));
 }
+
+#[test]
+fn of_a_row_before_that_is_a_key_nothing_else_is_told() {
+    let (_, letters, _) = parked(Format::CloudEvents, 1500, |maker| {
+        let large = "y".repeat(2000);
+        let (before, after) = ([Some("2"), None, None], [Some("2"), Some(large.as_str()), Some("7")]);
+        maker.row_change(1, &lines(), Op::Update, Some(&before), Some(&after)).with(|_, row| row.before_is_key = true);
+    });
+    assert_eq!(letters[0]["before"], json!({"id": 2}));
+    assert_eq!(letters[0]["after"]["total"], 7);
+}
+
+#[test]
+fn what_is_not_told_is_not_missing() {
+    let mut maker = Maker::default();
+    maker.transaction(8).row_change(0, &orders(), Op::Update, None, Some(&[Some("?"), None, None])).last();
+    let derived = Derived { untold: vec![0], ..Derived::default() };
+    let mut encoder = encoder(Format::CloudEvents).parking(ALL);
+    let mut events = Events::default();
+    encoder.encode(&maker.done(), &derived, &mut events).expect("parks");
+    assert_eq!((events.list.len(), encoder.take_letters()), (0, Vec::new()));
+}
