@@ -163,6 +163,43 @@ pub trait Sight: fmt::Debug + Send + Sync {
     fn shows(&self, transaction: &Transaction) -> bool;
 }
 
+/// Which rows are looked up: those of a table whose column holds one of these values.
+#[derive(Debug, Clone)]
+pub struct LookUp {
+    /// The schema; for MySQL the database.
+    pub schema: Box<str>,
+    /// The table's own name.
+    pub name: Box<str>,
+    /// The column.
+    pub column: Box<str>,
+    /// The values, at least one.
+    pub values: Vec<Sought>,
+    /// What this transaction of the log did must be shown.
+    pub behind: Transaction,
+    /// The most bytes that the rows may hold.
+    pub bytes: usize,
+}
+
+/// A value of another table's column, as that has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sought {
+    /// As the log carries it.
+    pub raw: Box<[u8]>,
+    /// As events carry it: what the column's codec makes of it.
+    pub json: Box<str>,
+}
+
+/// Rows that were looked up.
+#[derive(Debug)]
+pub struct Found {
+    /// Changes with [`crate::Op::Read`], by the table's key where it has one, whose transaction is left empty.
+    pub batch: Batch,
+    /// False where there are more rows than may be held: these are of no use then.
+    pub is_whole: bool,
+    /// When they were read, in microseconds since 1970, UTC, by the server's clock.
+    pub read_at: i64,
+}
+
 /// One connection that reads existing rows.
 ///
 /// Changes nothing in the database. What the log holds of transactions that ended before the connection was opened
@@ -177,6 +214,15 @@ pub trait ChunkReader: Send {
     /// its key is another by now, a bad condition or cursor); [`crate::SourceErrorKind::Refused`]: a permission is
     /// missing; [`crate::SourceErrorKind::Unreachable`]: another reader may be able to.
     fn read(&mut self, request: &ChunkRequest) -> impl Future<Output = Result<Chunk, SourceError>> + Send;
+
+    /// Looks rows up, in one snapshot, by whatever index the database likes. Waits until the transaction that they are to
+    /// show is visible: its log may have been passed on before that.
+    ///
+    /// Not cancel-safe either.
+    ///
+    /// # Errors
+    /// As [`ChunkReader::read`]; [`crate::SourceErrorKind::Invalid`] also where a value cannot be one of the column's.
+    fn look_up(&mut self, request: &LookUp) -> impl Future<Output = Result<Found, SourceError>> + Send;
 }
 
 /// The reader of a connector that has no tables.
@@ -185,13 +231,21 @@ pub struct NoRows;
 
 impl ChunkReader for NoRows {
     async fn read(&mut self, request: &ChunkRequest) -> Result<Chunk, SourceError> {
-        Err(SourceError {
-            kind: SourceErrorKind::Invalid,
-            code: "FV-1601",
-            what: format!("there is no table {}.{}", request.schema, request.name),
-            hint: None,
-            source: None,
-        })
+        Err(no_table(&request.schema, &request.name))
+    }
+
+    async fn look_up(&mut self, request: &LookUp) -> Result<Found, SourceError> {
+        Err(no_table(&request.schema, &request.name))
+    }
+}
+
+fn no_table(schema: &str, name: &str) -> SourceError {
+    SourceError {
+        kind: SourceErrorKind::Invalid,
+        code: "FV-1601",
+        what: format!("there is no table {schema}.{name}"),
+        hint: None,
+        source: None,
     }
 }
 

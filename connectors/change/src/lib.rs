@@ -26,7 +26,9 @@ pub mod table;
 pub mod trace;
 pub mod value;
 
-pub use backfill::{Chunk, ChunkReader, ChunkRequest, Cursor, Load, NoRows, ReadOrder, Sight, TableSize};
+pub use backfill::{
+    Chunk, ChunkReader, ChunkRequest, Cursor, Found, Load, LookUp, NoRows, ReadOrder, Sight, Sought, TableSize,
+};
 pub use change::{Batch, Body, Change, FilePlace, Op, Row, RowChange, TOMBSTONE, Transaction};
 pub use error::{Consequence, SourceError, SourceErrorKind};
 pub use finding::{Finding, Severity};

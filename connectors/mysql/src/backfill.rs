@@ -4,6 +4,7 @@
 //!   sight   what a snapshot shows, in places of the log       shape   a table as the log would tell it
 //!   key     values of keys as text and as SQL                 page    the statement that reads a chunk
 //!   image   an answer's values as those of a row image        build   rows to a batch
+//!   look_up rows of given values                              passed  what a reader must show
 //! ```
 //!
 //! - A chunk is read in a consistent snapshot of its own, in the order of the primary key or of the unique index that
@@ -17,6 +18,7 @@
 mod build;
 mod image;
 mod key;
+mod look_up;
 mod page;
 mod passed;
 mod shape;
@@ -26,7 +28,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use figvine_change::{Chunk, ChunkReader, ChunkRequest, Cursor, SourceError, SourceErrorKind, Table};
+use figvine_change::{Chunk, ChunkReader, ChunkRequest, Cursor, Found, LookUp, SourceError, SourceErrorKind, Table};
 
 use crate::catalogue::{Catalogue, Server};
 use crate::config::Flavour;
@@ -67,6 +69,9 @@ pub struct MysqlRows {
     shapes: HashMap<(Box<str>, Box<str>), Shape>,
     pass: Option<Pass>,
 }
+
+/// A table's database and name.
+type Names<'a> = (&'a str, &'a str);
 
 /// A table's rows in one answer.
 #[derive(Debug)]
@@ -120,26 +125,11 @@ impl MysqlRows {
     /// Begins a snapshot and reads a chunk in it; `None` where the table changed meanwhile. Connection and shape are
     /// taken, and given back when all went well.
     async fn chunk(&mut self, request: &ChunkRequest) -> Result<Option<Chunk>, SourceError> {
-        let mut catalogue = match self.catalogue.take() {
-            Some(catalogue) => catalogue,
-            None => connect(&self.url, &self.program, self.server.flavour).await?,
-        };
-        let name = (request.schema.clone(), request.name.clone());
-        let mut shape = match self.shapes.remove(&name) {
-            Some(shape) => shape,
-            None => {
-                let of = (&*request.schema, &*request.name);
-                let shape = Shape::ask(&mut catalogue, &self.server, &self.values, of).await;
-                shape.map_err(|error| of_table(error, request, &self.user))?.ok_or_else(|| no_table(request))?
-            }
-        };
-        let what = reading(request);
+        let of = (&*request.schema, &*request.name);
+        let what = reading(of);
+        let (mut catalogue, mut shape) = self.prepared(of).await?;
         let moment = Moment::begin(&mut catalogue, &self.server).await?;
-        // Its lock stays with the transaction: no statement changes the table until the rows were read.
-        let locked = catalogue.ask(&format!("SELECT 1 FROM {} LIMIT 0", shape.quoted), &what).await;
-        locked.map_err(|error| of_table(error, request, &self.user))?;
-        if shape::definition(&mut catalogue, &shape.quoted, &what).await? != shape.definition {
-            catalogue.ask("COMMIT", &what).await?;
+        if !self.holds(&mut catalogue, &shape, of).await? {
             self.catalogue = Some(catalogue);
             return Ok(None);
         }
@@ -182,9 +172,42 @@ impl MysqlRows {
         if !shape.has_snapshots {
             chunk.high = Moment::end_of_log(&mut catalogue, &self.server).await?;
         }
-        self.catalogue = Some(catalogue);
-        self.shapes.insert(name, shape);
+        self.give_back(catalogue, shape);
         Ok(Some(chunk))
+    }
+
+    /// A connection, and a table's shape as it was last.
+    async fn prepared(&mut self, of: Names<'_>) -> Result<(Catalogue, Shape), SourceError> {
+        let mut catalogue = match self.catalogue.take() {
+            Some(catalogue) => catalogue,
+            None => connect(&self.url, &self.program, self.server.flavour).await?,
+        };
+        let shape = match self.shapes.remove(&(of.0.into(), of.1.into())) {
+            Some(shape) => shape,
+            None => {
+                let shape = Shape::ask(&mut catalogue, &self.server, &self.values, of).await;
+                shape.map_err(|error| of_table(error, of, &self.user))?.ok_or_else(|| no_table(of))?
+            }
+        };
+        Ok((catalogue, shape))
+    }
+
+    fn give_back(&mut self, catalogue: Catalogue, shape: Shape) {
+        self.catalogue = Some(catalogue);
+        self.shapes.insert((shape.table.schema.clone(), shape.table.name.clone()), shape);
+    }
+
+    /// Takes the table's lock: no statement changes it until the transaction ends. False where it has another shape by
+    /// now; the transaction is ended then.
+    async fn holds(&self, catalogue: &mut Catalogue, shape: &Shape, of: Names<'_>) -> Result<bool, SourceError> {
+        let what = reading(of);
+        let locked = catalogue.ask(&format!("SELECT 1 FROM {} LIMIT 0", shape.quoted), &what).await;
+        locked.map_err(|error| of_table(error, of, &self.user))?;
+        let is_same = shape::definition(catalogue, &shape.quoted, &what).await? == shape.definition;
+        if !is_same {
+            catalogue.ask("COMMIT", &what).await?;
+        }
+        Ok(is_same)
     }
 
     /// Begins to read a table that has no order.
@@ -219,7 +242,7 @@ impl MysqlRows {
 
     /// Reads the next rows of a pass.
     async fn go_on(&mut self, mut pass: Pass, request: &ChunkRequest) -> Result<Chunk, SourceError> {
-        let what = reading(request);
+        let what = reading((&request.schema, &request.name));
         let upto = request.upto.as_ref().map(|upto| row_number(upto).ok_or_else(|| no_number(request))).transpose()?;
         let wanted = upto.map_or(u64::MAX, |upto| upto.saturating_sub(pass.at)).min(request.rows.max(1).into());
         let mut builder = Builder::new(&pass.shape);
@@ -276,7 +299,16 @@ impl ChunkReader for MysqlRows {
                 return Ok(chunk);
             }
         }
-        Err(failure(SourceErrorKind::Unreachable, "FV-1608", format!("{}: it is being changed", reading(request))))
+        Err(being_changed((&request.schema, &request.name)))
+    }
+
+    async fn look_up(&mut self, request: &LookUp) -> Result<Found, SourceError> {
+        for _ in 0..TRIES {
+            if let Some(found) = Box::pin(self.find(request)).await? {
+                return Ok(found);
+            }
+        }
+        Err(being_changed((&request.schema, &request.name)))
     }
 }
 
@@ -338,8 +370,12 @@ fn session(catalogue: &mut Catalogue) -> Result<&mut Session, SourceError> {
     catalogue.session().ok_or_else(left)
 }
 
-fn reading(request: &ChunkRequest) -> String {
-    format!("reading rows of {}.{}", request.schema, request.name)
+fn reading((schema, name): Names<'_>) -> String {
+    format!("reading rows of {schema}.{name}")
+}
+
+fn being_changed(of: Names<'_>) -> SourceError {
+    failure(SourceErrorKind::Unreachable, "FV-1608", format!("{}: it is being changed", reading(of)))
 }
 
 /// A row's number in a pass.
@@ -353,18 +389,17 @@ fn no_number(request: &ChunkRequest) -> SourceError {
         .hint("It has no key: its rows have numbers, in no order of their own.")
 }
 
-fn no_table(request: &ChunkRequest) -> SourceError {
-    let what = format!("there is no table {}.{}", request.schema, request.name);
-    failure(SourceErrorKind::Invalid, "FV-1601", what)
+fn no_table((schema, name): Names<'_>) -> SourceError {
+    failure(SourceErrorKind::Invalid, "FV-1601", format!("there is no table {schema}.{name}"))
 }
 
 /// What a table refuses.
-fn of_table(error: SourceError, request: &ChunkRequest, user: &str) -> SourceError {
+fn of_table(error: SourceError, of: Names<'_>, user: &str) -> SourceError {
     match error.code {
-        "FV-1203" => SourceError { source: error.source, ..no_table(request) },
+        "FV-1203" => SourceError { source: error.source, ..no_table(of) },
         "FV-1201" => {
-            let table = format!("{}.{}", quoted(&request.schema), quoted(&request.name));
-            let what = format!("{}: the user lacks the privilege SELECT", reading(request));
+            let table = format!("{}.{}", quoted(of.0), quoted(of.1));
+            let what = format!("{}: the user lacks the privilege SELECT", reading(of));
             let meant = failure(SourceErrorKind::Refused, "FV-1602", what);
             SourceError { source: error.source, ..meant }.hint(format!("GRANT SELECT ON {table} TO {user};"))
         }
@@ -374,7 +409,7 @@ fn of_table(error: SourceError, request: &ChunkRequest, user: &str) -> SourceErr
 
 /// What a statement of ours with a condition that is not ours is refused for.
 fn of_statement(failed: Failed, request: &ChunkRequest) -> SourceError {
-    let what = reading(request);
+    let what = reading((&request.schema, &request.name));
     match (&request.condition, failed.of(&what)) {
         // Whatever the server does not know otherwise: our own part of it was read before, without.
         (Some(_), error) if matches!(error.code, "FV-1209" | "FV-1203" | "FV-1201") => {

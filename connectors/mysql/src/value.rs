@@ -42,6 +42,7 @@ use figvine_change::{JsonType, ValueCodec, ValueError};
 
 pub use charset::{Charset, Charsets};
 pub use json::TEXT as JSON_TEXT;
+pub(crate) use json_text::unescape;
 
 use crate::decode::table_map::ColumnMap;
 

@@ -7,6 +7,7 @@ mod live {
     mod failover;
     mod images;
     mod log;
+    mod look_up;
     mod made;
     mod statements;
     mod tables;

@@ -5,15 +5,20 @@
 //!   LOCK TABLE .. ACCESS SHARE     before the snapshot: what rewrites a table hides its rows from older ones
 //!   pg_current_snapshot()          ── sight       what the rows show, told against the log's transaction ids
 //!   the table's shape              ── shape       as the log would tell it; asked for when it may have changed
-//!   COPY (SELECT ..) TO STDOUT     ── query, rows  by the key's index, or as the rows lie on disk (place)
+//!   COPY (SELECT ..) TO STDOUT     ── query, intake, rows  by the key's index, or as the rows lie on disk (place)
 //!   COMMIT
 //!   pg_logical_emit_message()      a record behind all that the snapshot showed: the log is sure to pass it
 //! ```
 //!
+//! Rows of given values are looked up in the same way, by whatever index the planner takes, and no record is written
+//! behind them (`look_up`).
+//!
 //! - COPY's text is the text of pgoutput: the same output functions under the same settings.
 //! - A transaction is in the log before it is visible: opening a reader waits for those that are in between (`opening`).
 
+mod intake;
 mod listing;
+mod look_up;
 mod opening;
 mod place;
 mod query;
@@ -26,7 +31,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use figvine_change::{Chunk, ChunkReader, ChunkRequest, NamedColumn, SourceError, SourceErrorKind, Table};
+use figvine_change::{
+    Chunk, ChunkReader, ChunkRequest, Found, LookUp, NamedColumn, SourceError, SourceErrorKind, Table,
+};
 
 pub(crate) use listing::{Added, Looks, load, tables};
 
@@ -183,5 +190,9 @@ async fn replayed(catalogue: &Catalogue) -> Result<Lsn, SourceError> {
 impl ChunkReader for PostgresReader {
     async fn read(&mut self, request: &ChunkRequest) -> Result<Chunk, SourceError> {
         Box::pin(self.chunk(request)).await
+    }
+
+    async fn look_up(&mut self, request: &LookUp) -> Result<Found, SourceError> {
+        Box::pin(self.find(request)).await
     }
 }

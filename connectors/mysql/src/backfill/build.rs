@@ -19,6 +19,8 @@ pub(super) struct Builder {
     batch: Batch,
     data: Vec<u8>,
     cursors: Vec<Range<u32>>,
+    /// Whether each row's place stands behind its values.
+    has_places: bool,
     /// Where the last row begins: bytes and cells.
     last: (usize, usize),
     /// Rows before these, where they have numbers alone.
@@ -49,12 +51,18 @@ impl Builder {
             batch,
             data: Vec::new(),
             cursors: Vec::new(),
+            has_places: true,
             last: (0, 0),
             numbered: 0,
             key: Vec::new(),
             ends: Vec::new(),
             cursor: Vec::new(),
         }
+    }
+
+    /// Rows without their places.
+    pub(super) fn of_rows_alone(shape: &Shape) -> Self {
+        Self { has_places: false, ..Self::new(shape) }
     }
 
     /// Rows of a table without an order are numbered, behind this one.
@@ -92,10 +100,12 @@ impl Builder {
             };
             self.batch.cells.push(cell);
         }
-        self.write_cursor(shape, first)?;
-        let start = self.data.len();
-        self.data.extend_from_slice(&self.cursor);
-        self.cursors.push(range(start, self.data.len())?);
+        if self.has_places {
+            self.write_cursor(shape, first)?;
+            let start = self.data.len();
+            self.data.extend_from_slice(&self.cursor);
+            self.cursors.push(range(start, self.data.len())?);
+        }
         let row = Row { first: index(first)?, len: index(self.batch.cells.len() - first)? };
         self.batch.changes.push(Change {
             transaction: 0,
@@ -145,6 +155,11 @@ impl Builder {
         self.batch.cells.truncate(cells);
         self.batch.changes.pop();
         self.cursors.pop();
+    }
+
+    pub(super) fn batch(mut self) -> Batch {
+        self.batch.data = Bytes::from(self.data);
+        self.batch
     }
 
     pub(super) fn finish(mut self, moment: Moment, is_last: bool) -> Chunk {

@@ -5,7 +5,7 @@
 //! | numbers, YEAR, DECIMAL | digits | the same; floats as doubles, exact |
 //! | dates, times | `2026-11-28 10:00:00` | a string |
 //! | CHAR, VARCHAR | the bytes in the column's character set | `_latin1 X'...'`: the column's collation compares |
-//! | BINARY, VARBINARY | the bytes | `X'...'` |
+//! | BINARY, VARBINARY | the bytes | `X'...'`, with all zeros at its end |
 //! | ENUM, SET | label, labels with commas between | the number that the index holds |
 //! | BIT | number | number |
 //! | UUID, INET4, INET6 | as the server writes them | a string |
@@ -31,6 +31,13 @@ pub(super) struct KeyColumn {
     pub(super) kind: KeyKind,
 }
 
+impl KeyColumn {
+    /// Behind its name in ORDER BY.
+    pub(super) fn direction(&self) -> &'static str {
+        if self.is_descending { " DESC" } else { "" }
+    }
+}
+
 /// How values of a key's column are written.
 #[derive(Debug, Clone)]
 pub(super) enum KeyKind {
@@ -39,9 +46,10 @@ pub(super) enum KeyKind {
         codec: Arc<dyn ValueCodec>,
         form: Written,
     },
-    /// Bytes in a character set; in none for BINARY.
+    /// Bytes in a character set; in none for BINARY(n), whose values have n bytes, and its like, which have no `width`.
     Bytes {
         charset: Option<String>,
+        width: usize,
     },
     Enum(Vec<Box<[u8]>>),
     Set(Vec<Box<[u8]>>),
@@ -82,7 +90,8 @@ impl KeyKind {
             t::STRING | t::VARCHAR | t::BLOB => {
                 let charset = charsets.charset(map.collation?)?;
                 let charset = (!charset.is_binary()).then(|| charset.name().to_owned());
-                Some(Self::Bytes { charset })
+                let width = fact.column_type.strip_prefix("binary(").and_then(|rest| rest.strip_suffix(')'));
+                Some(Self::Bytes { charset, width: width.and_then(|width| width.parse().ok()).unwrap_or(0) })
             }
             _ => None,
         }
@@ -153,9 +162,11 @@ impl KeyKind {
                     }
                 }
             }
-            Self::Bytes { charset } => {
+            Self::Bytes { charset, width } => {
                 let mut sql = charset.as_ref().map_or_else(|| "X'".to_owned(), |charset| format!("_{charset} X'"));
-                for byte in text {
+                // The log leaves out the zeros at the end.
+                let zeros = std::iter::repeat_n(&0, width.saturating_sub(text.len()));
+                for byte in text.iter().chain(zeros) {
                     write!(sql, "{byte:02x}").ok()?;
                 }
                 sql.push('\'');

@@ -39,11 +39,7 @@ pub(super) fn by_key(shape: &Shape, has_hint: bool, request: &ChunkRequest, rows
     }
     wheres.extend(condition(request));
     let hint = if has_hint { format!(" FORCE INDEX ({})", quoted(&index.name)) } else { String::new() };
-    let order: Vec<_> = index
-        .columns
-        .iter()
-        .map(|column| format!("{}{}", column.name, if column.is_descending { " DESC" } else { "" }))
-        .collect();
+    let order: Vec<_> = index.columns.iter().map(|column| format!("{}{}", column.name, column.direction())).collect();
     let wheres = if wheres.is_empty() { String::new() } else { format!(" WHERE {}", wheres.join(" AND ")) };
     Ok(format!(
         "SELECT {MARK} {} FROM {}{hint}{wheres} ORDER BY {} LIMIT {rows}",

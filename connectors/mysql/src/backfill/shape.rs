@@ -21,6 +21,8 @@ pub(super) struct Shape {
     pub(super) table: Arc<Table>,
     /// How each column's values become those of a row image.
     pub(super) forms: Vec<Form>,
+    /// How each column's values are compared; `None` for documents and shapes, which are not.
+    pub(super) kinds: Vec<Option<KeyKind>>,
     /// What is selected, one expression a column.
     pub(super) selected: String,
     /// `` `database`.`table` ``.
@@ -134,10 +136,14 @@ impl Shape {
             };
             Some(ReadIndex { name: name.clone(), columns: columns.iter().map(column).collect::<Option<_>>()? })
         });
+        for (kind, _) in kinds.iter_mut().zip(told).filter(|(_, fact)| fact.is_json) {
+            *kind = None;
+        }
         let table = Table { schema: schema.into(), name: name.into(), columns: made, key };
         Self {
             table: Arc::new(table),
             forms,
+            kinds,
             selected: selected.join(", "),
             quoted: String::new(),
             index,

@@ -40,6 +40,15 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// Whether a transaction that the log told of is not shown yet, and will be. One without a GTID is older than all
+    /// that have one: a server takes up GTIDs only when the others are over.
+    pub(super) fn awaits(&self, transaction: &Transaction) -> bool {
+        let is_of_a_kind = matches!(self, Self::Before(_)) || gtid(&transaction.id).is_some();
+        is_of_a_kind && !self.shows(transaction)
+    }
+}
+
 impl Sight for Shown {
     fn shows(&self, transaction: &Transaction) -> bool {
         self.has(&transaction.id, &transaction.sequence)
@@ -78,6 +87,33 @@ impl Moment {
                 let (shown, at) = low(catalogue, server).await?;
                 catalogue.ask(SNAPSHOT, what).await?;
                 Ok(Self { shown, high: log_end(catalogue, server).await?, at })
+            }
+        }
+    }
+
+    /// Begins a snapshot that shows a transaction, and tells the time; `None` where none would yet.
+    pub(super) async fn behind(
+        catalogue: &mut Catalogue,
+        server: &Server,
+        transaction: &Transaction,
+    ) -> Result<Option<i64>, SourceError> {
+        let what = "beginning a snapshot";
+        match server.flavour {
+            Flavour::MariaDb => {
+                catalogue.ask(SNAPSHOT, what).await?;
+                if Shown::Before(snapshot_place(catalogue).await?).awaits(transaction) {
+                    catalogue.ask("COMMIT", what).await?;
+                    return Ok(None);
+                }
+                Ok(Some(clock(&catalogue.ask_one(&format!("SELECT {CLOCK}"), what).await?)))
+            }
+            Flavour::MySql => {
+                let (shown, at) = low(catalogue, server).await?;
+                if shown.awaits(transaction) {
+                    return Ok(None);
+                }
+                catalogue.ask(SNAPSHOT, what).await?;
+                Ok(Some(at))
             }
         }
     }

@@ -174,7 +174,7 @@ fn copy_string<'a>(text: &'a str, out: &mut Vec<u8>) -> Result<&'a str, &'static
 }
 
 /// The character of an escape whose backslash was read, and what follows.
-pub(super) fn unescape(text: &str) -> Option<(char, &str)> {
+pub(crate) fn unescape(text: &str) -> Option<(char, &str)> {
     let mut chars = text.chars();
     let char = match chars.next()? {
         'b' => '\u{8}',

@@ -39,17 +39,25 @@ pub(super) struct Bounds<'a> {
 pub(super) fn by_key(shape: &Shape, order: &[KeyColumn], bounds: &Bounds<'_>) -> String {
     let after = bounds.after.as_ref().map(|key| side(order, key, Side { is_behind: true, is_inclusive: false }));
     let upto = bounds.upto.as_ref().map(|key| side(order, key, Side { is_behind: false, is_inclusive: true }));
-    let sorted: Vec<String> = order.iter().map(KeyColumn::sorted).collect();
-    // Only with ONLY a table that others inherit from gives its own rows alone, as the log does.
+    copy(&columns(shape), &whole(shape), [after, upto], shape, bounds, &sorted(order))
+}
+
+/// Rows for which `sought` is true, by their key where they have one.
+pub(super) fn sought(shape: &Shape, sought: &str) -> String {
+    let filter = shape.filter.as_ref().map_or_else(String::new, |filter| format!(" AND ({filter})"));
+    let order = shape.order.as_deref().map_or_else(String::new, sorted);
+    format!("COPY (SELECT {} FROM {} WHERE {sought}{filter}{order}) TO STDOUT", columns(shape).join(", "), whole(shape))
+}
+
+/// Only with ONLY a table that others inherit from gives its own rows alone, as the log does.
+fn whole(shape: &Shape) -> String {
     let only = if shape.is_partitioned { "" } else { "ONLY " };
-    copy(
-        &columns(shape),
-        &format!("{only}{}", shape.quoted_name()),
-        [after, upto],
-        shape,
-        bounds,
-        &format!(" ORDER BY {}", sorted.join(", ")),
-    )
+    format!("{only}{}", shape.quoted_name())
+}
+
+fn sorted(order: &[KeyColumn]) -> String {
+    let sorted: Vec<String> = order.iter().map(KeyColumn::sorted).collect();
+    format!(" ORDER BY {}", sorted.join(", "))
 }
 
 /// Rows as they lie on disk, each with its place (`ctid`) and the transaction that made it (`xmin`) behind its columns.

@@ -1,32 +1,28 @@
 //! One chunk, from its request to its rows.
 
-use std::ops::Range;
-use std::pin::pin;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use figvine_change::{
-    Batch, Body, Cell, Change, Chunk, ChunkRequest, Cursor, Op, Row, RowChange, SourceError, SourceErrorKind,
-    Transaction,
-};
-use futures_util::StreamExt;
+use figvine_change::{Chunk, ChunkRequest, Cursor, SourceError, SourceErrorKind};
 use tokio_postgres::SimpleQueryMessage;
 
+use super::intake::{NotCopied, Rows};
 use super::place::{self, Pass, Place};
 use super::query::{self, Bounds, literal};
+use super::rows::RowError;
 use super::shape::{self, KeyColumn, Shape};
 use super::sight::Snapshot;
-use super::{Known, PostgresReader, rows};
+use super::{Known, PostgresReader};
 use crate::catalogue::Catalogue;
 use crate::error::{Told, failure, of_query};
 use crate::session::quoted;
 
-/// No chunk may hold more: the ranges of a batch have 32 bits.
-const MOST_BYTES: usize = 1 << 31;
+/// A table's schema and name.
+pub(super) type Names<'a> = (&'a str, &'a str);
 
 /// What the transaction of a chunk begins with.
-struct Begun {
-    snapshot: Snapshot,
-    read_at: i64,
+pub(super) struct Begun {
+    pub(super) snapshot: Snapshot,
+    pub(super) read_at: i64,
     digest: String,
     layout: u64,
     bytes: u64,
@@ -34,33 +30,14 @@ struct Begun {
     parts: Vec<(u32, String)>,
 }
 
-/// Rows as they come in.
-#[derive(Debug, Default)]
-struct Rows {
-    data: Vec<u8>,
-    cells: Vec<Cell>,
-    changes: Vec<Change>,
-    cursors: Vec<Range<u32>>,
-    /// Where the row that is being read begins in `data`.
-    from: usize,
-    /// The cursor that is being written.
-    key: Vec<u8>,
-    /// Rows that the server sent, kept or not.
-    seen: u32,
-    /// Whether there was no room for the row that came next.
-    is_full: bool,
-}
-
 impl PostgresReader {
     pub(super) async fn chunk(&mut self, request: &ChunkRequest) -> Result<Chunk, SourceError> {
-        let mut catalogue = match self.catalogue.take().filter(|catalogue| !catalogue.client().is_closed()) {
-            Some(catalogue) => catalogue,
-            None => self.connect().await?,
-        };
-        let begun = self.begin(&catalogue, request).await?;
-        let known = self.known(&catalogue, request, &begun).await?;
+        let mut catalogue = self.connected().await?;
+        let of = (&*request.schema, &*request.name);
+        let begun = self.begin(&catalogue, of).await?;
+        let known = self.known(&catalogue, of, &begun).await?;
         let rows = self.rows(&catalogue, request, &begun, &known).await?;
-        let (mut rows, is_last) = rows;
+        let (rows, is_last) = rows;
         if rows.is_full {
             // The rest of the answer is not wanted: a new connection is cheaper than to read it, and a request to cancel
             // may come late and hit what is asked next.
@@ -71,21 +48,12 @@ impl PostgresReader {
         let high = self.high(&catalogue, !begun.snapshot.is_whole).await?;
         self.catalogue = Some(catalogue);
         let known = Known { width: rows.width().unwrap_or(known.width), ..known };
-        let table = std::sync::Arc::clone(&known.shape.table);
+        let table = Arc::clone(&known.shape.table);
         self.shapes.insert((request.schema.clone(), request.name.clone()), known);
-        let batch = Batch {
-            data: Bytes::from(std::mem::take(&mut rows.data)),
-            transactions: vec![nameless()],
-            tables: vec![table],
-            cells: rows.cells,
-            changes: rows.changes,
-            end: None,
-            reached: None,
-            written_at: Some(begun.read_at),
-        };
+        let (batch, cursors) = rows.batch(table, begun.read_at);
         Ok(Chunk {
             batch,
-            cursors: rows.cursors,
+            cursors,
             sight: Box::new(begun.snapshot),
             high: high.sequence(),
             is_last,
@@ -93,16 +61,22 @@ impl PostgresReader {
         })
     }
 
+    /// The connection between two requests, or another.
+    pub(super) async fn connected(&mut self) -> Result<Catalogue, SourceError> {
+        match self.catalogue.take().filter(|catalogue| !catalogue.client().is_closed()) {
+            Some(catalogue) => Ok(catalogue),
+            None => self.connect().await,
+        }
+    }
+
     /// Begins the transaction: the lock first, so that nothing rewrites the table behind the snapshot, whose rows it
     /// would not show then.
-    async fn begin(&self, catalogue: &Catalogue, request: &ChunkRequest) -> Result<Begun, SourceError> {
-        let name = format!("{}.{}", quoted(&request.schema), quoted(&request.name));
-        let (Some(schema), Some(table), Some(publication)) = (
-            literal(request.schema.as_bytes()),
-            literal(request.name.as_bytes()),
-            literal(self.captured.publication.as_bytes()),
-        ) else {
-            return Err(shape::gone(&request.schema, &request.name));
+    pub(super) async fn begin(&self, catalogue: &Catalogue, of: Names<'_>) -> Result<Begun, SourceError> {
+        let name = format!("{}.{}", quoted(of.0), quoted(of.1));
+        let (Some(schema), Some(table), Some(publication)) =
+            (literal(of.0.as_bytes()), literal(of.1.as_bytes()), literal(self.captured.publication.as_bytes()))
+        else {
+            return Err(shape::gone(of.0, of.1));
         };
         // What the shape is made of has changed when a row of the catalogue has another place or another maker.
         let statement = format!(
@@ -133,11 +107,11 @@ impl PostgresReader {
                where l.relkind in ('r', 'p', 'm')) parts
              where n.nspname = {schema} and c.relname = {table}"
         );
-        let answer = catalogue.client().simple_query(&statement).await.map_err(|e| self.refused(e, request))?;
+        let answer = catalogue.client().simple_query(&statement).await.map_err(|e| self.refused(e, of))?;
         let field = |at: usize| first(&answer, at);
         let strange = || failure(SourceErrorKind::Refused, "FV-1608", "the server does not tell its snapshot");
         if field(0).is_none() {
-            return Err(shape::gone(&request.schema, &request.name));
+            return Err(shape::gone(of.0, of.1));
         }
         let mut snapshot: Snapshot = field(0).and_then(|text| text.parse().ok()).ok_or_else(strange)?;
         let ids = field(6).unwrap_or_default().trim_matches(['{', '}']).split(',');
@@ -153,13 +127,17 @@ impl PostgresReader {
         })
     }
 
-    async fn known(&self, catalogue: &Catalogue, request: &ChunkRequest, begun: &Begun) -> Result<Known, SourceError> {
-        let known = self.shapes.get(&(request.schema.clone(), request.name.clone()));
+    pub(super) async fn known(
+        &self,
+        catalogue: &Catalogue,
+        of: Names<'_>,
+        begun: &Begun,
+    ) -> Result<Known, SourceError> {
+        let known = self.shapes.get(&(of.0.into(), of.1.into()));
         if let Some(known) = known.filter(|known| known.digest == begun.digest && !known.shape.is_fickle) {
             return Ok(known.clone());
         }
-        let names = (&*request.schema, &*request.name);
-        let shape = shape::learn(catalogue, self.version, &self.captured, names).await?;
+        let shape = shape::learn(catalogue, self.version, &self.captured, of).await?;
         Ok(Known { shape, digest: begun.digest.clone(), width: known.map_or(0, |known| known.width) })
     }
 
@@ -201,8 +179,8 @@ impl PostgresReader {
         let statement = query::by_key(shape, order, &bounds);
         let mut rows = Rows::default();
         let columns = shape.table.columns.len();
-        let copied = self
-            .copy(catalogue, request, &statement, &mut rows, columns, |rows, first| {
+        let copied = rows
+            .copy(catalogue, &statement, columns, request.bytes, |rows, first| {
                 rows.close_key(order, first);
                 true
             })
@@ -255,8 +233,8 @@ impl PostgresReader {
             let bounds =
                 Bounds { condition: request.condition.as_deref(), rows: limit - rows.seen, ..Bounds::default() };
             let statement = query::by_place(shape, part, &from.ctid(), to.as_deref(), &bounds);
-            let copied = self
-                .copy(catalogue, request, &statement, &mut rows, columns + 2, |rows, first| {
+            let copied = rows
+                .copy(catalogue, &statement, columns + 2, request.bytes, |rows, first| {
                     rows.close_place(first, columns, id, &pass, now, &suffix)
                 })
                 .await;
@@ -270,41 +248,6 @@ impl PostgresReader {
         Ok((rows, true))
     }
 
-    /// Takes in what COPY sends. `close` ends a row whose cells begin at an index; false when they are none.
-    async fn copy(
-        &self,
-        catalogue: &Catalogue,
-        request: &ChunkRequest,
-        statement: &str,
-        rows: &mut Rows,
-        columns: usize,
-        mut close: impl FnMut(&mut Rows, usize) -> bool,
-    ) -> Result<(), NotCopied> {
-        let most = request.bytes.min(MOST_BYTES);
-        let stream = catalogue.client().copy_out(statement).await.map_err(NotCopied::Refused)?;
-        let mut stream = pin!(stream);
-        while let Some(line) = stream.next().await {
-            let line = line.map_err(NotCopied::Refused)?;
-            if !rows.changes.is_empty() && rows.data.len() + line.len() > most {
-                rows.is_full = true;
-                return Ok(());
-            }
-            let first = rows.cells.len();
-            rows.from = rows.data.len();
-            rows::read(&line, columns, &mut rows.data, &mut rows.cells).map_err(NotCopied::Strange)?;
-            rows.seen += 1;
-            if !close(rows, first) {
-                return Err(NotCopied::Strange(rows::RowError::Fields { fields: 0, columns }));
-            }
-            if rows.changes.len() > 1 && rows.data.len() > most {
-                rows.take_back(first);
-                rows.is_full = true;
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
     /// What a refused COPY means: a part of it is the user's, another the cursor's.
     async fn of_copy(
         &self,
@@ -313,19 +256,17 @@ impl PostgresReader {
         request: &ChunkRequest,
         casts: &[String],
     ) -> SourceError {
+        let of = (&*request.schema, &*request.name);
         let error = match refused {
             NotCopied::Refused(error) => error,
-            NotCopied::Strange(error) => {
-                let what = format!("a row of table {}.{} is not in COPY's form", request.schema, request.name);
-                return failure(SourceErrorKind::Undecodable, "FV-1608", what).because(error);
-            }
+            NotCopied::Strange(error) => return strange(error, of),
         };
         // Classes 22 (a value that is none) and 42 (no such thing, or not to be used like that), but for a lack of rights
         // and of the table itself.
         let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
         let is_text = (code.starts_with("22") || code.starts_with("42")) && code != "42501" && code != "42P01";
         if !is_text {
-            return self.refused(error, request);
+            return self.refused(error, of);
         }
         if !casts.is_empty() {
             let tried = format!("rollback; select {}", casts.join(", "));
@@ -346,13 +287,12 @@ impl PostgresReader {
                     .hint("It is SQL as behind WHERE. Names outside pg_catalog need their schema.")
                     .because(error)
             }
-            None => self.refused(error, request),
+            None => self.refused(error, of),
         }
     }
 
     /// What the server's refusal to read a table means.
-    fn refused(&self, error: tokio_postgres::Error, request: &ChunkRequest) -> SourceError {
-        let (schema, name) = (&*request.schema, &*request.name);
+    pub(super) fn refused(&self, error: tokio_postgres::Error, (schema, name): Names<'_>) -> SourceError {
         let told = error.as_db_error();
         let code = told.map(|told| told.code().code()).unwrap_or_default();
         let failure = match code {
@@ -380,97 +320,16 @@ impl PostgresReader {
     }
 }
 
-/// Why a COPY gave no rows.
-#[derive(Debug)]
-enum NotCopied {
-    Refused(tokio_postgres::Error),
-    Strange(rows::RowError),
+/// What COPY sends is not what it says.
+pub(super) fn strange(error: RowError, (schema, name): Names<'_>) -> SourceError {
+    let what = format!("a row of table {schema}.{name} is not in COPY's form");
+    failure(SourceErrorKind::Undecodable, "FV-1608", what).because(error)
 }
 
 fn another_key(request: &ChunkRequest) -> SourceError {
     let what = format!("the key of table {}.{} is another by now", request.schema, request.name);
     failure(SourceErrorKind::Invalid, "FV-1604", what)
         .hint("A cursor names one value for each of the key's columns, in the order of its index. Begin with the table again.")
-}
-
-impl Rows {
-    /// Bytes per row.
-    fn width(&self) -> Option<usize> {
-        self.data.len().checked_div(self.changes.len())
-    }
-
-    /// Ends a row of a table that is read in the order of its key.
-    fn close_key(&mut self, order: &[KeyColumn], first: usize) {
-        let from = self.data.len();
-        let Self { data, cells, key, .. } = self;
-        let row = cells.get(first..).unwrap_or_default();
-        let values = order.iter().map(|column| match row.get(column.column) {
-            Some(Cell::Value(range)) => data.get(range.start as usize..range.end as usize).unwrap_or_default(),
-            _ => &[],
-        });
-        key.clear();
-        Cursor::write_key(values, key);
-        data.extend_from_slice(key);
-        self.close(first, from);
-    }
-
-    /// Ends a row that is read as it lies on disk; its place and its maker stand behind its columns.
-    fn close_place(&mut self, first: usize, columns: usize, part: u32, pass: &Pass, now: u64, suffix: &str) -> bool {
-        let extra = self.cells.split_off(first + columns);
-        let value = |at: usize| match extra.get(at) {
-            Some(Cell::Value(range)) => self.data.get(range.start as usize..range.end as usize),
-            _ => None,
-        };
-        let place = value(0).and_then(|ctid| Place::of_ctid(part, ctid));
-        let made_by = value(1).and_then(|xmin| std::str::from_utf8(xmin).ok()?.parse::<u32>().ok());
-        let (Some(place), Some(made_by)) = (place, made_by) else { return false };
-        if pass.leaves_out(made_by, now) {
-            self.cells.truncate(first);
-            self.data.truncate(self.from);
-            return true;
-        }
-        let from = self.data.len();
-        self.data.extend_from_slice(format!("{place}{suffix}").as_bytes());
-        self.close(first, from);
-        true
-    }
-
-    /// Forgets the last row.
-    fn take_back(&mut self, first: usize) {
-        self.changes.pop();
-        self.cursors.pop();
-        self.cells.truncate(first);
-        self.data.truncate(self.from);
-    }
-
-    fn close(&mut self, first: usize, cursor: usize) {
-        self.cursors.push(rows::range(cursor..self.data.len()));
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "each takes a byte of a buffer shorter than 4 GiB at least"
-        )]
-        let row = Row { first: first as u32, len: (self.cells.len() - first) as u32 };
-        let read =
-            RowChange { table: 0, op: Op::Read, before: None, before_is_key: false, after: Some(row), rekeyed: None };
-        let ordinal = self.changes.len() as u64;
-        self.changes.push(Change { transaction: 0, ordinal, part: 1, last: false, body: Body::Row(read) });
-    }
-}
-
-/// The transaction that stands for a chunk's rows.
-fn nameless() -> Transaction {
-    Transaction {
-        id: "".into(),
-        position: "".into(),
-        sequence: "".into(),
-        committed_at: 0,
-        start: "".into(),
-        end: None,
-        origin: None,
-        traceparent: None,
-        is_ignored: false,
-        file: None,
-    }
 }
 
 /// A field of the first row of an answer.

@@ -49,6 +49,12 @@ impl Snapshot {
         id < self.xmin || self.is_whole && id < self.xmax && self.running.binary_search(&id).is_err()
     }
 
+    /// Whether a transaction that the log told of is not shown yet, and will be.
+    pub(super) fn awaits(&self, transaction: &Transaction) -> bool {
+        // A reader of a standby's log gets a transaction when it is visible there.
+        self.is_whole && transaction.id.parse::<u32>().is_ok_and(|id| !self.has_ended(self.widen(id)))
+    }
+
     /// The transaction ids of the log have 32 bits: it means the one of this number that is nearest.
     fn widen(&self, id: u32) -> u64 {
         const EPOCH: u64 = 1 << 32;

@@ -2,6 +2,7 @@
 
 mod keys;
 mod listing;
+mod look_up;
 mod places;
 mod sight;
 mod values;
