@@ -174,8 +174,8 @@ pub struct LookUp {
     pub column: Box<str>,
     /// The values, at least one.
     pub values: Vec<Sought>,
-    /// What this transaction of the log did must be shown.
-    pub behind: Transaction,
+    /// What these transactions of the log did must be shown.
+    pub behind: Vec<Transaction>,
     /// The most bytes that the rows may hold.
     pub bytes: usize,
 }
@@ -215,8 +215,8 @@ pub trait ChunkReader: Send {
     /// missing; [`crate::SourceErrorKind::Unreachable`]: another reader may be able to.
     fn read(&mut self, request: &ChunkRequest) -> impl Future<Output = Result<Chunk, SourceError>> + Send;
 
-    /// Looks rows up, in one snapshot, by whatever index the database likes. Waits until the transaction that they are to
-    /// show is visible: its log may have been passed on before that.
+    /// Looks rows up, in one snapshot, by whatever index the database likes. Waits until the transactions that they are to
+    /// show are visible: their log may have been passed on before that.
     ///
     /// Not cancel-safe either.
     ///

@@ -91,17 +91,18 @@ impl Moment {
         }
     }
 
-    /// Begins a snapshot that shows a transaction, and tells the time; `None` where none would yet.
+    /// Begins a snapshot that shows transactions, and tells the time; `None` where none would yet.
     pub(super) async fn behind(
         catalogue: &mut Catalogue,
         server: &Server,
-        transaction: &Transaction,
+        transactions: &[Transaction],
     ) -> Result<Option<i64>, SourceError> {
         let what = "beginning a snapshot";
+        let awaits = |shown: &Shown| transactions.iter().any(|transaction| shown.awaits(transaction));
         match server.flavour {
             Flavour::MariaDb => {
                 catalogue.ask(SNAPSHOT, what).await?;
-                if Shown::Before(snapshot_place(catalogue).await?).awaits(transaction) {
+                if awaits(&Shown::Before(snapshot_place(catalogue).await?)) {
                     catalogue.ask("COMMIT", what).await?;
                     return Ok(None);
                 }
@@ -109,7 +110,7 @@ impl Moment {
             }
             Flavour::MySql => {
                 let (shown, at) = low(catalogue, server).await?;
-                if shown.awaits(transaction) {
+                if awaits(&shown) {
                     return Ok(None);
                 }
                 catalogue.ask(SNAPSHOT, what).await?;

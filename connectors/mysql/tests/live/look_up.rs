@@ -30,7 +30,7 @@ fn values(table: &str, column: &str, values: &[&str]) -> LookUp {
         name: table.into(),
         column: column.into(),
         values: values.iter().map(|json| sought(json)).collect(),
-        behind: transaction("", ""),
+        behind: vec![transaction("", "")],
         bytes: 1 << 20,
     }
 }

@@ -58,25 +58,25 @@ impl PostgresReader {
         Ok(Found { batch, is_whole, read_at: begun.read_at })
     }
 
-    /// Begins a transaction whose snapshot shows another: its commit may be in the log before.
+    /// Begins a transaction whose snapshot shows others: their commits may be in the log before.
     async fn begin_behind(
         &self,
         catalogue: &Catalogue,
         of: Names<'_>,
-        behind: &Transaction,
+        behind: &[Transaction],
     ) -> Result<Begun, SourceError> {
         let since = Instant::now();
         let mut is_said = false;
         loop {
             let begun = self.begin(catalogue, of).await?;
-            if !begun.snapshot.awaits(behind) {
+            let Some(awaited) = behind.iter().find(|transaction| begun.snapshot.awaits(transaction)) else {
                 return Ok(begun);
-            }
+            };
             catalogue.client().batch_execute("commit").await.map_err(|e| of_query(e, "waiting for a commit"))?;
             if !is_said && since.elapsed() >= SILENT {
                 is_said = true;
                 tracing::warn!(
-                    transaction = &*behind.id,
+                    transaction = &*awaited.id,
                     "rows are not looked up before this transaction is visible: its commit waits for a synchronous standby"
                 );
             }

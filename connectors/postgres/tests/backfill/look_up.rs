@@ -27,7 +27,7 @@ fn of(table: &str, column: &str, values: &[&str]) -> LookUp {
         name: table.into(),
         column: column.into(),
         values: values.iter().map(sought).collect(),
-        behind: transaction("3"),
+        behind: vec![transaction("3")],
         bytes: 8 << 20,
     }
 }
