@@ -19,6 +19,7 @@ mod attempts;
 mod dry;
 mod error;
 mod ledger;
+mod look;
 mod schemas;
 mod session;
 

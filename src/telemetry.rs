@@ -59,6 +59,7 @@ struct Families {
     suppressed: Family<Labels, Counter>,
     dead_lettered: Family<Labels, Counter>,
     dead_letters: Family<Labels, Whole>,
+    looked_up: Family<Labels, Counter>,
     schema_drift: Family<Labels, Counter>,
     backfill_rows: Family<Labels, Counter>,
     backfill_state: Family<Labels, Whole>,
@@ -93,6 +94,7 @@ impl Families {
             suppressed: Family::default(),
             dead_lettered: Family::default(),
             dead_letters: Family::default(),
+            looked_up: Family::default(),
             schema_drift: Family::default(),
             backfill_rows: Family::default(),
             backfill_state: Family::default(),
@@ -152,6 +154,7 @@ impl Telemetry {
         r.register("events_suppressed", "Changes that have no event because of the configuration", f.suppressed);
         r.register("events_dead_lettered", "Events that could not be made and were parked", f.dead_lettered);
         r.register("dead_letters", "Messages in the stream of dead letters", f.dead_letters);
+        r.register("rows_looked_up", "Rows read from tables as parts of wholes", f.looked_up);
         r.register(
             "schema_drifts",
             "Changes of tables that broke the schema of their events, by what was done",
@@ -250,6 +253,7 @@ pub struct SourceTelemetry {
     connected: Whole,
     inflight: Whole,
     dead_letters: Whole,
+    looked_up: Counter,
     ack_seconds: Histogram,
     transaction_rows: Histogram,
     unchanged: Counter,
@@ -271,6 +275,7 @@ impl SourceTelemetry {
             connected: families.connected.get_or_create_owned(&labels),
             inflight: families.inflight.get_or_create_owned(&labels),
             dead_letters: families.dead_letters.get_or_create_owned(&labels),
+            looked_up: families.looked_up.get_or_create_owned(&labels),
             ack_seconds: families.ack_seconds.get_or_create_owned(&labels),
             transaction_rows: families.transaction_rows.get_or_create_owned(&labels),
             unchanged: families.unchanged.get_or_create_owned(&labels),
@@ -316,6 +321,11 @@ impl SourceTelemetry {
     /// Counts events that were parked as dead letters.
     pub fn dead_lettered(&self, reason: &str) {
         self.families.dead_lettered.get_or_create(&self.with("reason", reason)).inc();
+    }
+
+    /// Counts rows that were looked up as parts of wholes.
+    pub fn looked_up(&self, rows: u64) {
+        self.looked_up.inc_by(rows);
     }
 
     /// Notes how many dead letters are kept.

@@ -199,7 +199,7 @@ pub async fn check(source: &Source) -> Result<Vec<Finding>, SourceError> {
                 findings.extend(source.private.check(&connector.columns().await?));
             }
             if !source.rules.is_empty() {
-                findings.extend(source.rules.check(&connector.columns().await?));
+                findings.extend(source.rules.check(&connector.columns().await?, &source.private));
             }
             Ok::<_, PipelineError>(findings)
         })

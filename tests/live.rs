@@ -25,6 +25,7 @@ mod live {
     mod hostile;
     mod kills;
     mod letters;
+    mod lookups;
     mod obstacles;
     mod order;
     mod outages;

@@ -207,6 +207,12 @@ const INCLUDE: &[Key] = &[
     key("on", Kind::Text, "The column that holds the root's key.").required(),
     key("as", Kind::Text, "The name of the list; by default the table's own."),
     key("columns", Kind::List, "The columns of each part; by default all."),
+    key(
+        "lookup",
+        Kind::Bool,
+        "Whether parts that the transaction did not touch are read from the table, as they are then; <as>_looked_up_at says when.",
+    )
+    .or("false"),
 ];
 
 const OUTBOX: &[Key] = &[

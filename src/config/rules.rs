@@ -160,9 +160,10 @@ impl Reader<'_> {
             let (table, on) = (self.text(&section, "table"), self.text(&section, "on"));
             let name = self.text(&section, "as");
             let columns = self.list(&section, "columns");
+            let lookup = self.bool(&section, "lookup");
             let (Some(table), Some(on)) = (table, on) else { continue };
             let name = name.unwrap_or_else(|| table.rsplit('.').next().unwrap_or_default().to_owned());
-            include.push(Include { table, on, name, columns });
+            include.push(Include { table, on, name, columns, lookup });
         }
         self.word(&section, "complete_when");
         let max_bytes = self.size(&section, "max_bytes").unwrap_or_default();

@@ -1,8 +1,11 @@
 //! Reads and maps without storing or releasing anything.
 
+use std::sync::Arc;
+
 use figvine_change::{Connector, Durable, Source};
 use tokio_util::sync::CancellationToken;
 
+use super::look::Looks;
 use super::{Pipeline, PipelineError, Until};
 use crate::checkpoint::Writer;
 use crate::event::{Derived, Encoder, Events};
@@ -33,6 +36,7 @@ pub(super) async fn run<C: Connector>(
     let mut private = Private::new(private, Passing::default());
     let mut rules = Rules::new(rules).parking(parks.poison);
     let mut derived = Derived::default();
+    let mut looks = Looks::new(Arc::clone(&connector));
     let mut reached = Some(source.started_at().clone());
     let outcome = loop {
         let is_there = goal.as_ref().zip(reached.as_ref());
@@ -70,8 +74,15 @@ pub(super) async fn run<C: Connector>(
             if events.end.is_some() {
                 reached = events.end;
             }
-            if !derived.go_on() || stop.is_cancelled() {
+            if !derived.go_on() {
                 break Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break Ok(()),
+                answered = looks.answer(&mut rules, &mut private) => if let Err(error) = answered {
+                    break Err(error);
+                },
             }
         };
         if shown.is_err() {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
+use super::look::Looks;
 use super::schemas;
 use super::{Pipeline, PipelineError, Until};
 use crate::backfill::{self, Desk, Initial, Runner, Shelf, marks_behind};
@@ -277,6 +278,7 @@ impl<C: Connector + 'static> Reader<'_, C> {
         let mut size = 0;
         let mut rules = Rules::new(Arc::clone(&self.pipeline.rules)).parking(self.pipeline.parks.poison);
         let mut derived = Derived::default();
+        let mut looks = Looks::new(Arc::clone(&self.pipeline.connector));
         loop {
             if self.is_there(Some(&reached)) && !runner.has_work() {
                 return Ok(());
@@ -350,8 +352,10 @@ impl<C: Connector + 'static> Reader<'_, C> {
                 if !derived.go_on() {
                     break;
                 }
-                if self.stop.is_cancelled() {
-                    return Ok(());
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(()),
+                    rows = looks.answer(&mut rules, &mut private) => self.pipeline.telemetry.looked_up(rows?),
                 }
             }
             runner.pass(&batch, encoder.take_touched());

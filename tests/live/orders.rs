@@ -9,7 +9,8 @@ use super::journal::Random;
 
 /// The tables, for any database.
 pub(crate) const TABLES: &str = "create table orders(id int primary key, status varchar(20) not null, note text);
-create table order_lines(id int primary key, order_id int not null, sku varchar(20) not null, quantity int not null, price decimal(12,2) not null)";
+create table order_lines(id int primary key, order_id int not null, sku varchar(20) not null, quantity int not null, price decimal(12,2) not null);
+create index order_lines_of_order on order_lines(order_id)";
 
 /// The rules, as lines of a source, two levels in.
 pub(crate) fn rules(schema: &str) -> String {
@@ -40,6 +41,15 @@ pub(crate) fn rules(schema: &str) -> String {
         when: after.status == 'shipped'
         key: \"'order-' + string(after.id)\"
         data: [id]
+      - type: order_sent
+        from: {schema}.orders
+        on: [update]
+        changed: [status]
+        when: after.status == 'shipped'
+        data: {{ id: after.id, lines: lines }}
+        aggregate:
+          include:
+            - {{ table: order_lines, on: order_id, as: lines, columns: [id, sku, quantity, price], lookup: true }}
 "
     )
 }
@@ -123,10 +133,7 @@ pub(crate) fn check(events: &[Event], orders: &BTreeMap<i64, Order>) -> usize {
             continue;
         };
         let mut total = 0;
-        let mut lines: Vec<_> = body["lines"].as_array().expect("lines").iter().collect();
-        lines.sort_by_key(|line| line["id"].as_i64());
-        let told: Vec<_> = lines.iter().map(|line| line_of(line)).collect();
-        assert_eq!(told, order.lines, "order {id}");
+        assert_eq!(lines_of(body), order.lines, "order {id}");
         for (_, _, quantity, price) in &order.lines {
             total += quantity * price.replace('.', "").parse::<i64>().expect("cents");
         }
@@ -142,6 +149,15 @@ pub(crate) fn check(events: &[Event], orders: &BTreeMap<i64, Order>) -> usize {
     let expected: BTreeSet<_> =
         orders.iter().filter(|(_, order)| order.status == "shipped").map(|(id, _)| *id).collect();
     assert_eq!(unique, expected);
+    // Lines that were there long before are looked up.
+    for event in of("order_sent") {
+        let id = event.body["id"].as_i64().expect("a number");
+        assert_eq!(lines_of(&event.body), orders[&id].lines, "order {id} is sent");
+        let looked_up_at = event.body["lines_looked_up_at"].as_str().expect("a time");
+        assert!(looked_up_at.get(..19) >= event.header("ce-time").get(..19), "{looked_up_at}");
+    }
+    let sent: Vec<_> = of("order_sent").map(|event| event.body["id"].as_i64().expect("a number")).collect();
+    assert_eq!(sent, shipped, "each that is shipped is sent");
     assert!(of("order_shipped").all(|event| event.header("ce-subject").starts_with("order-")));
 
     let lines: BTreeSet<_> = of("line_seen").map(|event| event.body["id"].as_i64().expect("a number")).collect();
@@ -153,6 +169,13 @@ pub(crate) fn check(events: &[Event], orders: &BTreeMap<i64, Order>) -> usize {
         "told by the rule alone"
     );
     placed.len()
+}
+
+/// The lines of a whole, by their ids.
+fn lines_of(body: &Value) -> Vec<(i64, String, i64, String)> {
+    let mut lines: Vec<_> = body["lines"].as_array().expect("lines").iter().map(line_of).collect();
+    lines.sort_by_key(|(id, ..)| *id);
+    lines
 }
 
 fn line_of(line: &Value) -> (i64, String, i64, String) {

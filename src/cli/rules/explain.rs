@@ -149,7 +149,7 @@ impl Told {
             transaction.position = position.into();
             transaction.committed_at = committed_at.parse().map_or(0, jiff::Timestamp::as_microsecond);
         }
-        let mut rules = Rules::new(Arc::clone(&source.rules)).in_portions(Portion::ALL);
+        let mut rules = Rules::new(Arc::clone(&source.rules)).in_portions(Portion::ALL).without_lookups();
         rules.explain();
         let mut derived = Derived::default();
         let places: Vec<u64> = batch.changes.iter().map(|change| change.ordinal).collect();

@@ -150,7 +150,12 @@ impl Recorded {
             (table, fixture)
         });
         let tables = tables.collect();
-        Fixture { name, tables, transaction: self.rows.into_iter().map(|row| row.change).collect(), events: Vec::new() }
+        Fixture {
+            name,
+            tables,
+            transaction: self.rows.into_iter().map(|row| row.change).collect(),
+            ..Fixture::default()
+        }
     }
 }
 

@@ -78,8 +78,13 @@ pub(super) struct Root {
     pub(super) before: Option<OwnedRow>,
     pub(super) before_is_key: bool,
     pub(super) after: Option<OwnedRow>,
-    /// For each list the parts by their keys, in the order in which they were first touched.
+    /// For each list the parts by their keys, in the order in which they were first touched; those that were looked up behind
+    /// them.
     pub(super) lists: Vec<Parts>,
+    /// Lists that were looked up, and when.
+    pub(super) looked_up: Vec<(usize, i64)>,
+    /// Whether there are more parts than may be looked up.
+    pub(super) is_beyond: bool,
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +134,13 @@ impl Parts {
         keys.into_iter().map(|(key, _)| key).zip(self.rows)
     }
 
+    /// Adds one that was looked up: what was said of it before holds.
+    pub(super) fn add(&mut self, key: &[u8], row: &OwnedRow) {
+        if !self.places.contains_key(key) {
+            self.set(key.to_vec(), Some(row.clone()));
+        }
+    }
+
     fn set(&mut self, key: Vec<u8>, row: Option<OwnedRow>) {
         match self.places.get(&key) {
             Some(place) => {
@@ -155,6 +167,8 @@ impl Root {
             before_is_key: false,
             after: None,
             lists: std::iter::repeat_with(Parts::default).take(lists).collect(),
+            looked_up: Vec::new(),
+            is_beyond: false,
         }
     }
 
@@ -167,6 +181,17 @@ impl Root {
             (true, None) if !self.is_rekeyed => Some(On::Delete),
             _ => None,
         }
+    }
+
+    /// What it is to rules, where it is to be told: the change that it is about, and the row as it is now or was.
+    pub(super) fn sides(&self) -> Option<(Within, &OwnedRow, Sides<'_>)> {
+        let sides = Sides {
+            on: self.on()?,
+            after: self.after.as_ref().map(OwnedRow::view),
+            before: self.before.as_ref().map(OwnedRow::view),
+            before_is_key: self.before_is_key,
+        };
+        Some((self.about?, self.after.as_ref().or(self.before.as_ref())?, sides))
     }
 
     pub(super) fn note(&mut self, note: Note) {
@@ -235,6 +260,16 @@ impl Held {
             Kept::Memory(roots) => Ok(roots.roots.get_mut(place).map(|root| std::mem::replace(root, Root::new(0)))),
             Kept::File(spill) => spill.read(place, lists),
             Kept::Nothing => Ok(None),
+        }
+    }
+
+    /// Puts one back.
+    pub(super) fn put_back(&mut self, place: usize, root: Option<Root>) {
+        // In a file it is still there.
+        if let (Kept::Memory(roots), Some(root)) = (&mut self.kept, root)
+            && let Some(slot) = roots.roots.get_mut(place)
+        {
+            *slot = root;
         }
     }
 

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use figvine_change::{Finding, NamedColumn, Severity};
 
 use super::nearest;
-use super::settings::Settings;
+use super::settings::{Include, Rule, Settings};
+use crate::map::private::{self, Action};
 
 impl Settings {
-    /// Whether the rules fit the captured tables: tables and columns by their names.
+    /// Whether the rules fit the captured tables: tables and columns by their names, and whether what they look parts up by is
+    /// not hidden.
     #[must_use]
-    pub fn check(&self, columns: &[NamedColumn]) -> Vec<Finding> {
+    pub fn check(&self, columns: &[NamedColumn], private: &private::Settings) -> Vec<Finding> {
         let mut tables: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for column in columns {
             tables.entry(format!("{}.{}", column.schema, column.table)).or_default().push(&column.name);
@@ -50,6 +52,10 @@ impl Settings {
                 look(&format!("{schema}.{table}"), &mut names.collect::<Vec<_>>().into_iter());
             }
         }
+        for (rule, column, action) in self.hidden_lookups(columns, private) {
+            let name = column.qualified_name();
+            wrong(&rule.name, format!("parts cannot be looked up by column {name}, which is {}", action.participle()));
+        }
         if let Some((schema, table)) = self.outbox.as_ref().and_then(|outbox| outbox.table.as_ref()) {
             let name = format!("{schema}.{table}");
             if !tables.contains_key(&name) {
@@ -61,5 +67,27 @@ impl Settings {
             findings.push(Finding::new(Severity::Ok, "FV-3111", "setting rules", what));
         }
         findings
+    }
+    /// Columns that parts are looked up by, or would be, and whose values are hidden.
+    fn hidden_lookups<'a>(
+        &'a self,
+        columns: &'a [NamedColumn],
+        private: &'a private::Settings,
+    ) -> impl Iterator<Item = (&'a Rule, &'a NamedColumn, &'a Action)> {
+        self.rules.iter().flat_map(move |rule| {
+            let parts = rule.aggregate.iter().flat_map(|aggregate| &aggregate.include);
+            let parts: Vec<_> = parts.filter(|include| include.lookup).collect();
+            let is_meant = move |column: &NamedColumn| {
+                let (schema, table) = (&*column.schema, &*column.table);
+                let is_root_key = column.is_key && (schema, table) == (&*rule.schema, &*rule.table);
+                let is_of =
+                    |include: &&Include| include.place(&rule.schema) == (schema, table) && include.on == *column.name;
+                is_root_key && !parts.is_empty() || parts.iter().any(is_of)
+            };
+            columns.iter().filter(move |column| is_meant(column)).filter_map(move |column| {
+                let action = private.action(&column.schema, &column.table, &column.name);
+                (*action != Action::Publish).then_some((rule, column, action))
+            })
+        })
     }
 }

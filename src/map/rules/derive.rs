@@ -8,6 +8,7 @@ use figvine_change::{Batch, Body, Change, RowChange, Table, Transaction, Within}
 use super::aggregate::{Held, Root};
 use super::error::{Fault, RuleError};
 use super::expression::{Scope, Side, Slot, Value};
+use super::look::{Ahead, Wanted};
 use super::outbox;
 use super::park::{At, Lost};
 use super::plan::{RulePlan, TablePlan};
@@ -57,6 +58,11 @@ pub struct Rules {
     pub(super) portion: Portion,
     /// How far the wholes of a transaction are told that has more of them.
     pub(super) telling: Option<Telling>,
+    /// Whether parts are looked up where a rule says so.
+    pub(super) looks_up: bool,
+    /// Roots that are told next, with what was looked up for them.
+    pub(super) ahead: Ahead,
+    pub(super) wanted: Option<Wanted>,
 }
 
 /// What one rule is applied to.
@@ -93,7 +99,16 @@ impl Rules {
             order,
             portion: Portion::default(),
             telling: None,
+            looks_up: true,
+            ahead: Ahead::default(),
+            wanted: None,
         }
+    }
+
+    /// Looks nothing up: wholes are told with the parts that their transaction touched.
+    #[must_use]
+    pub fn without_lookups(self) -> Self {
+        Self { looks_up: false, ..self }
     }
 
     /// With portions of another size.
@@ -125,6 +140,9 @@ impl Rules {
         let mut failed = None;
         out.order = Arc::clone(&self.order);
         self.portion.begin(out);
+        if out.from == 0 && self.telling.is_none() {
+            self.ahead.forget();
+        }
         for (place, change) in batch.changes.iter().enumerate().skip(out.from) {
             let events = if self.telling.is_some() { 0 } else { out.events.len() };
             if let Err(fault) = self.change(batch, change, place, &mut loaded, out) {
@@ -153,6 +171,7 @@ impl Rules {
             return Ok(());
         }
         self.tx = TxText::default();
+        self.bound();
         for (place, change) in batch.changes.iter().enumerate() {
             self.existing_row(batch, change, place, out).map_err(|fault| self.error(batch, change, fault))?;
         }
@@ -251,15 +270,22 @@ impl Rules {
 
     fn forget(&mut self) {
         self.held.iter_mut().filter(|held| !held.is_empty()).for_each(|held| *held = Held::default());
+        self.ahead.clear();
+        self.wanted = None;
+        self.bound();
+    }
+
+    /// Forgets plans, where there are too many. Not as long as rows are held: these speak of theirs.
+    fn bound(&mut self) {
+        if self.plans.len() > PLANS_MAX {
+            self.plans.clear();
+        }
     }
 
     pub(super) fn plan(&mut self, table: &Arc<Table>) -> Result<Arc<TablePlan>, Fault> {
         let address = Arc::as_ptr(table).addr();
         if let Some(plan) = self.plans.get(&address) {
             return Ok(Arc::clone(plan));
-        }
-        if self.plans.len() > PLANS_MAX {
-            self.plans.clear();
         }
         let plan = Arc::new(TablePlan::new(&self.settings, table).map_err(Fault::Plan)?);
         self.plans.insert(address, Arc::clone(&plan));
@@ -395,9 +421,13 @@ impl Rules {
         }
     }
 
-    /// Runs the expressions of a rule over what was read; whether it made an event.
-    pub(super) fn apply(&mut self, rule: &Rule, applied: &Applied<'_>, out: &mut Derived) -> Result<bool, Fault> {
-        let Applied { rule: index, table, plan, sides, about, behind, number, root } = *applied;
+    /// Lays out what the expressions of a rule see of what was read.
+    fn scoped<R>(
+        &self,
+        applied: &Applied<'_>,
+        run: impl FnOnce(&Scope<'_>, Option<&PartTexts>) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        let Applied { rule: index, table, plan, sides, root, .. } = *applied;
         let json = std::str::from_utf8(&self.read.json).unwrap_or_default();
         let mut slots = Vec::with_capacity(plan.slots.len());
         self.read.slots(table, plan, json, &mut slots);
@@ -411,15 +441,32 @@ impl Rules {
             is_there.then(|| plan.rows.get(side as usize).map_or(&[][..], |row| row.as_slice()))
         };
         let rows = [there(sides.after.is_some(), Side::After), there(sides.before.is_some(), Side::Before)];
-        let scope = Scope { slots: &slots, rows, parts: &parts, tx: self.tx.tx() };
+        run(&Scope { slots: &slots, rows, parts: &parts, tx: self.tx.tx() }, lists.as_ref())
+    }
+
+    /// Whether the condition of a rule holds of what was read.
+    pub(super) fn holds(&self, rule: &Rule, applied: &Applied<'_>) -> Result<bool, Fault> {
+        let fault = |source| Fault::Eval { rule: applied.rule, key: "when".into(), source };
+        match &rule.when {
+            Some(when) => self.scoped(applied, |scope, _| when.holds(scope).map_err(fault)),
+            None => Ok(true),
+        }
+    }
+
+    /// Runs the expressions of a rule over what was read; whether it made an event.
+    pub(super) fn apply(&mut self, rule: &Rule, applied: &Applied<'_>, out: &mut Derived) -> Result<bool, Fault> {
+        let Applied { rule: index, table, sides, about, behind, number, root, .. } = *applied;
         let fault = |key: &str, source| Fault::Eval { rule: index, key: key.into(), source };
-        let holds = match &rule.when {
-            Some(when) => when.holds(&scope).map_err(|source| fault("when", source))?,
-            None => true,
-        };
-        if holds {
+        let holds = self.scoped(applied, |scope, lists| {
+            let holds = match &rule.when {
+                Some(when) => when.holds(scope).map_err(|source| fault("when", source))?,
+                None => true,
+            };
+            if !holds {
+                return Ok(false);
+            }
             let key_at = out.bytes.len();
-            write_key(rule, &scope, applied, &mut out.bytes)?;
+            write_key(rule, scope, applied, &mut out.bytes)?;
             let body_at = out.bytes.len();
             match &rule.data {
                 CompiledData::Members(members) => {
@@ -429,11 +476,11 @@ impl Rules {
                             out.bytes.push(b',');
                         }
                         out.bytes.extend_from_slice(&member.quoted);
-                        match member.expression.as_slot().and_then(|slot| slots.get(slot)) {
+                        match member.expression.as_slot().and_then(|slot| scope.slots.get(slot)) {
                             // A column as it stands: its own bytes.
                             Some(Slot::Json(text, _)) => out.bytes.extend_from_slice(text.as_bytes()),
                             _ => {
-                                let value = member.expression.run(&scope);
+                                let value = member.expression.run(scope);
                                 let key = || format!("data.{}", member.name);
                                 value.map_err(|source| fault(&key(), source))?.write(&mut out.bytes);
                             }
@@ -443,10 +490,13 @@ impl Rules {
                 }
                 CompiledData::Row => {
                     write_row(&table.table, sides, &mut out.bytes)?;
-                    if let Some(lists) = &lists {
+                    if let Some(lists) = lists {
                         lists.append_to(&mut out.bytes);
                     }
                 }
+            }
+            if let (Some(root), Some(aggregate)) = (root, &rule.aggregate) {
+                aggregate.append_marks(root, &mut out.bytes);
             }
             out.events.push(DomainEvent {
                 behind,
@@ -458,7 +508,8 @@ impl Rules {
                 key: key_at..body_at,
                 body: body_at..out.bytes.len(),
             });
-        }
+            Ok(true)
+        })?;
         self.say(rule, behind, holds, || if holds { "matched".into() } else { "`when` is false".into() });
         Ok(holds)
     }
@@ -501,6 +552,7 @@ impl Rules {
             Fault::TooLarge { rule, rows } => {
                 RuleError::TooLarge { transaction: identity.position, rule: rule_name(rule), rows }
             }
+            Fault::Beyond { rule } => RuleError::Beyond { identity, table: name, rule: rule_name(rule) },
             Fault::Spill { rule, source } => {
                 RuleError::Spill { transaction: identity.position, rule: rule_name(rule), source }
             }

@@ -72,6 +72,18 @@ pub enum RuleError {
         /// Rows.
         rows: u64,
     },
+    /// Parts of one root that were looked up are more than may be held.
+    #[error(
+        "change {identity} of {table}: the parts that rule {rule} looks up are more than aggregate.max_bytes allows"
+    )]
+    Beyond {
+        /// The change.
+        identity: Identity,
+        /// `schema.table`.
+        table: Box<str>,
+        /// The rule.
+        rule: Box<str>,
+    },
     /// Rows that an aggregate holds in a file cannot be written, or read again.
     #[error("transaction {transaction}: rows that rule {rule} holds in a temporary file cannot be written or read")]
     Spill {
@@ -92,7 +104,7 @@ impl RuleError {
             Self::Plan(_) => "FV-3111",
             Self::Eval { .. } | Self::Changed { .. } => "FV-3112",
             Self::Value { .. } | Self::Outbox { .. } => "FV-3113",
-            Self::TooLarge { .. } => "FV-3114",
+            Self::TooLarge { .. } | Self::Beyond { .. } => "FV-3114",
             Self::Spill { .. } => "FV-3115",
         }
     }
@@ -104,7 +116,7 @@ impl RuleError {
             Self::Plan(_) | Self::Eval { .. } | Self::Changed { .. } => "rule",
             Self::Value { .. } => "value",
             Self::Outbox { .. } => "outbox",
-            Self::TooLarge { .. } => "too_large",
+            Self::TooLarge { .. } | Self::Beyond { .. } => "too_large",
             Self::Spill { .. } => "spill",
         }
     }
@@ -121,7 +133,9 @@ impl RuleError {
                 "Mend the rule; `figvine rules explain` shows what it does with this transaction. Nothing was skipped."
             }
             Self::Value { .. } | Self::Outbox { .. } => "Nothing was skipped: the source's log is kept from there.",
-            Self::TooLarge { .. } => "Raise aggregate.max_bytes, or say `on_large: park`. Nothing was skipped.",
+            Self::TooLarge { .. } | Self::Beyond { .. } => {
+                "Raise aggregate.max_bytes, or say `on_large: park`. Nothing was skipped."
+            }
             Self::Spill { .. } => {
                 "Make room in the directory for temporary files (TMPDIR), or say `on_large: park`. Nothing was skipped."
             }
@@ -138,5 +152,6 @@ pub(super) enum Fault {
     Value { column: usize, source: ValueError },
     Outbox(&'static str),
     TooLarge { rule: usize, rows: u64 },
+    Beyond { rule: usize },
     Spill { rule: usize, source: std::io::Error },
 }

@@ -101,6 +101,8 @@ pub(super) struct Names {
     pub(super) columns: Vec<(Side, Box<str>)>,
     /// Whether whole rows are.
     pub(super) rows: [bool; 2],
+    /// The lists that are read.
+    pub(super) read_parts: Vec<usize>,
 }
 
 impl Names {

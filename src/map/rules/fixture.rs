@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use figvine_change::{
-    Batch, Body, Cell, Change, Column, JsonType, Op, Row, RowChange, Table, Transaction, ValueCodec, ValueError,
+    Batch, Body, Cell, Change, Column, Found, JsonType, Op, Row, RowChange, Table, Transaction, ValueCodec, ValueError,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,6 +34,9 @@ pub struct Fixture {
     pub tables: BTreeMap<String, TableFixture>,
     /// The changes.
     pub transaction: Vec<ChangeFixture>,
+    /// Rows by their tables that are there beside what the transaction touched: what look-ups find. Without it none are made.
+    #[serde(default)]
+    pub there: Option<BTreeMap<String, Vec<Values>>>,
     /// The events.
     #[serde(default)]
     pub events: Vec<EventFixture>,
@@ -130,8 +133,23 @@ impl Fixture {
     pub fn events(&self, settings: &Arc<Settings>) -> Result<Vec<EventFixture>, FixtureError> {
         let mut batch = self.batch().map_err(FixtureError::Transaction)?;
         let mut derived = Derived::default();
-        Rules::new(Arc::clone(settings)).in_portions(Portion::ALL).derive(&mut batch, &mut derived)?;
-        Ok(EventFixture::of(&derived))
+        let mut rules = Rules::new(Arc::clone(settings)).in_portions(Portion::ALL);
+        let Some(there) = &self.there else {
+            rules.without_lookups().derive(&mut batch, &mut derived)?;
+            return Ok(EventFixture::of(&derived));
+        };
+        loop {
+            rules.derive(&mut batch, &mut derived)?;
+            let (Some(place), Some(wanted)) = (derived.goes_on.take(), rules.take_wanted()) else {
+                return Ok(EventFixture::of(&derived));
+            };
+            derived.from = place;
+            for parts in &wanted.parts {
+                let name = format!("{}.{}", parts.schema, parts.table);
+                let rows = there.get(&name).map(Vec::as_slice).unwrap_or_default();
+                rules.found(parts.list, &wanted, &found(&batch, &name, rows))?;
+            }
+        }
     }
 
     /// The transaction as one batch; a change's ordinal is its place in the fixture.
@@ -144,20 +162,11 @@ impl Fixture {
         for (place, change) in self.transaction.iter().enumerate() {
             let (op, name) =
                 change.op().ok_or_else(|| format!("change {place} is not one of insert, update, delete"))?;
-            let table = match tables.iter().position(|(known, _)| *known == name) {
-                Some(table) => table,
-                None => {
-                    let (schema, own) = name.split_once('.').ok_or(format!("'{name}' is no schema.table"))?;
-                    let table = Table { schema: schema.into(), name: own.into(), columns: Vec::new(), key: Vec::new() };
-                    tables.push((name, table));
-                    tables.len() - 1
-                }
-            };
-            if let Some((_, table)) = tables.get_mut(table) {
-                let rows = change.before.iter().chain(&change.after).flat_map(|row| row.keys());
-                rows.for_each(|column| self.add_column(name, column, table));
-            }
+            let table = self.add_rows(name, change.before.iter().chain(&change.after), &mut tables)?;
             changes.push((op, table, change));
+        }
+        for (name, rows) in self.there.iter().flatten() {
+            self.add_rows(name, rows, &mut tables)?;
         }
         for (name, table) in &mut tables {
             self.complete(name, table)?;
@@ -209,6 +218,28 @@ impl Fixture {
         Ok(made)
     }
 
+    /// The table's place, with the columns that rows of it show.
+    fn add_rows<'a>(
+        &self,
+        name: &'a str,
+        rows: impl IntoIterator<Item = &'a Values>,
+        tables: &mut Vec<(&'a str, Table)>,
+    ) -> Result<usize, String> {
+        let place = match tables.iter().position(|(known, _)| *known == name) {
+            Some(place) => place,
+            None => {
+                let (schema, own) = name.split_once('.').ok_or(format!("'{name}' is no schema.table"))?;
+                let table = Table { schema: schema.into(), name: own.into(), columns: Vec::new(), key: Vec::new() };
+                tables.push((name, table));
+                tables.len() - 1
+            }
+        };
+        if let Some((_, table)) = tables.get_mut(place) {
+            rows.into_iter().flat_map(|row| row.keys()).for_each(|column| self.add_column(name, column, table));
+        }
+        Ok(place)
+    }
+
     fn add_column(&self, name: &str, column: &str, table: &mut Table) {
         if table.columns.iter().any(|known| *known.name == *column) {
             return;
@@ -234,6 +265,21 @@ impl Fixture {
         }
         Ok(())
     }
+}
+
+/// What a look-up finds where these rows are.
+fn found(batch: &Batch, name: &str, rows: &[Values]) -> Found {
+    let table = batch.tables.iter().find(|table| table.qualified_name() == name);
+    let mut made = Batch { tables: table.cloned().into_iter().collect(), ..Batch::default() };
+    let mut data = Vec::new();
+    for (ordinal, values) in (0..).zip(rows) {
+        let Some(after) = add_row(values, 0, &mut made, &mut data) else { continue };
+        let op = Op::Read;
+        let read = RowChange { table: 0, op, before: None, before_is_key: false, after: Some(after), rekeyed: None };
+        made.changes.push(Change { transaction: 0, ordinal, part: 1, last: false, body: Body::Row(read) });
+    }
+    made.data = data.into();
+    Found { batch: made, is_whole: true, read_at: 0 }
 }
 
 /// Appends a row's cells and bytes.

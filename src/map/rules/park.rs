@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use figvine_change::{Batch, Change, Table, Transaction, Within, json};
 
-use super::aggregate::Root;
+use super::aggregate::{OnLarge, Root};
 use super::derive::{Rules, name_of};
 use super::error::Fault;
 use super::plan::TablePlan;
@@ -98,6 +98,10 @@ impl Rules {
         match fault {
             Fault::Eval { .. } | Fault::Changed { .. } | Fault::Value { .. } | Fault::Outbox(_) => self.is_parking,
             // Every event of the rule would be one; what an aggregate does has a setting of its own; a full disk is no change's fault.
+            Fault::Beyond { rule } => {
+                let aggregate = self.settings.rules.get(*rule).and_then(|rule| rule.aggregate.as_ref());
+                aggregate.is_some_and(|aggregate| aggregate.on_large != OnLarge::Stop)
+            }
             Fault::Plan(_) | Fault::TooLarge { .. } | Fault::Spill { .. } => false,
         }
     }

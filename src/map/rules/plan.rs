@@ -93,6 +93,13 @@ impl TablePlan {
                     continue;
                 }
                 let place = |name: &str| column_of(table, name).map_err(|what| mismatch(rule, table, what));
+                if table.key.is_empty() {
+                    return Err(mismatch(
+                        rule,
+                        table,
+                        "parts of an aggregate are told apart by their key, and it has none".into(),
+                    ));
+                }
                 let columns = match include.columns.as_slice() {
                     [] => (0..table.columns.len()).collect(),
                     columns => columns.iter().map(|name| place(name)).collect::<Result<Vec<_>, _>>()?,

@@ -92,6 +92,8 @@ pub struct Include {
     pub name: String,
     /// The columns of each part; all where empty.
     pub columns: Vec<String>,
+    /// Whether parts that the transaction did not touch are looked up.
+    pub lookup: bool,
 }
 
 /// What of a rule is wrong.
@@ -195,6 +197,7 @@ impl Rule {
                 wrong("aggregate", None, format!("'{part}' is no name for a list of parts"));
             }
         }
+        let looked_up: Vec<&str> = draft.aggregate.iter().flat_map(Aggregate::looked_up).collect();
         let mut compile = |key: &str, text: &str, names: &mut Names| match Expression::compile(text, names) {
             Ok(expression) => Some(expression),
             Err(error) => {
@@ -203,6 +206,7 @@ impl Rule {
             }
         };
         let when = draft.when.as_deref().and_then(|text| compile("when", text, &mut names));
+        let read_by_when = names.read_parts.len();
         let side = if draft.on == [On::Delete] { Side::Before } else { Side::After };
         let key = match &draft.key {
             Key::OfTable => CompiledKey::OfTable,
@@ -211,6 +215,7 @@ impl Rule {
             ),
             Key::Expression(text) => CompiledKey::Expressions(compile("key", text, &mut names).into_iter().collect()),
         };
+        let read_by_key = names.read_parts.len();
         let data = match &draft.data {
             Data::Row => CompiledData::Row,
             Data::Columns(columns) => CompiledData::Members(
@@ -237,6 +242,19 @@ impl Rule {
         }
         if !draft.changed.is_empty() && !draft.on.is_empty() && !draft.on.contains(&On::Update) {
             wrong("changed", None, "only an update changes columns, and 'on' leaves updates out".into());
+        }
+        // Whether there is an event, and where it belongs, must not depend on when it is told.
+        for (place, list) in names.read_parts.iter().take(read_by_key).enumerate() {
+            if let Some(list) = names.parts.get(*list).filter(|list| looked_up.contains(&&***list)) {
+                let key = if place < read_by_when { "when" } else { "key" };
+                wrong(key, None, format!("'{list}' is looked up, and may be another when it is looked up again"));
+            }
+        }
+        if let Data::Members(members) = &draft.data {
+            let marks: Vec<String> = looked_up.iter().map(|list| looked_up_at(list)).collect();
+            for (name, _) in members.iter().filter(|(name, _)| marks.contains(name)) {
+                wrong("data", None, format!("'{name}' says when parts were looked up"));
+            }
         }
         if draft.on.contains(&On::Read) {
             let is_alone = draft.on == [On::Read];
@@ -290,6 +308,23 @@ impl Rule {
     pub(super) fn is_about(&self, on: On) -> bool {
         self.on.is_empty() && on != On::Read || self.on.contains(&on)
     }
+}
+
+impl Aggregate {
+    /// Whether any list is looked up.
+    pub(super) fn looks_up(&self) -> bool {
+        self.looked_up().next().is_some()
+    }
+
+    /// The lists that are looked up.
+    pub(super) fn looked_up(&self) -> impl Iterator<Item = &str> {
+        self.include.iter().filter(|include| include.lookup).map(|include| include.name.as_str())
+    }
+}
+
+/// The member that says when a list was looked up.
+pub(super) fn looked_up_at(list: &str) -> String {
+    format!("{list}_looked_up_at")
 }
 
 impl Include {

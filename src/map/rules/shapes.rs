@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use figvine_change::{JsonType, Table};
 
-use super::settings::{CompiledData, Rule, Settings};
+use super::settings::{CompiledData, Rule, Settings, looked_up_at};
 use crate::schema::{EventShape, Field};
 
 impl Settings {
@@ -41,7 +41,14 @@ impl Rule {
                 names.into_iter().map(|name| Some((name.into(), column(table, name)?))).collect();
             lists.push((include.name.as_str(), JsonType::List(Box::new(JsonType::Object(members?)))));
         }
-        match &self.data {
+        let looked_up = self.aggregate.iter().flat_map(|aggregate| aggregate.looked_up());
+        let marks = looked_up.map(|list| Field {
+            name: looked_up_at(list).into(),
+            json: JsonType::TimestampWithZone,
+            is_nullable: false,
+            is_optional: true,
+        });
+        let fields: Option<Vec<_>> = match &self.data {
             CompiledData::Row => {
                 // What the log did not carry is absent.
                 let row = root.columns.iter().map(|column| field(&column.name, column.codec.json_type(), true));
@@ -58,6 +65,7 @@ impl Rule {
                     Some(field(&member.name, json, false))
                 })
                 .collect(),
-        }
+        };
+        fields.map(|fields| fields.into_iter().chain(marks).collect())
     }
 }

@@ -73,7 +73,8 @@ impl Spill {
         let mut keys: Vec<_> = roots.places.into_iter().collect();
         keys.sort_unstable_by_key(|(_, place)| *place);
         for ((key, _), root) in keys.into_iter().zip(roots.roots) {
-            let Root { about, existed, is_rekeyed, before, before_is_key, after, lists } = root;
+            let Root { about, existed, is_rekeyed, before, before_is_key, after, lists, looked_up: _, is_beyond: _ } =
+                root;
             if let Some(at) = about {
                 spill.note(&key, &Note::Root { at, existed, is_rekeyed, before_is_key, before, after })?;
             }

@@ -9,6 +9,8 @@ use super::*;
 use crate::checkpoint::Checkpoint;
 use crate::event::{Derived, Encoder, Events, Format};
 
+mod look;
+
 fn rule(draft: RuleDraft) -> Rule {
     Rule::new(&draft).unwrap_or_else(|mistakes| panic!("{mistakes:?}"))
 }
@@ -24,6 +26,7 @@ fn lines(on_large: OnLarge, max_bytes: u64) -> Option<Aggregate> {
         on: "order_id".into(),
         name: "lines".into(),
         columns: vec!["sku".into(), "price".into()],
+        lookup: false,
     };
     Some(Aggregate { include: vec![include], max_bytes, on_large })
 }
@@ -417,6 +420,7 @@ fn encoded(
                 if !derived.go_on() {
                     break;
                 }
+                look::answer(&mut rules, 3);
             }
         }
         assert!(!encoder.holds(), "all of it is told");
@@ -470,6 +474,7 @@ proptest! {
         has_aggregate in any::<bool>(),
         is_rare in any::<bool>(),
         also in any::<bool>(),
+        lookup in any::<bool>(),
         // What may be held in memory: often less than there is, never less than the index of a file.
         memory in (1200_u64..2000, 1200_u64..3000),
     ) {
@@ -486,6 +491,9 @@ proptest! {
                 drafts.insert(1, RuleDraft { on: Vec::new(), ..placed() });
                 drafts.push(RuleDraft { name: Some("again".into()), on: vec![On::Insert, On::Update], ..placed() });
                 drafts.push(RuleDraft { name: Some("rare".into()), when: rare, on: Vec::new(), ..placed() });
+            }
+            for include in drafts.iter_mut().filter_map(|draft| draft.aggregate.as_mut()).flat_map(|all| &mut all.include) {
+                include.lookup = lookup;
             }
             settings(drafts)
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use figvine_change::{Cell, Within};
+use figvine_change::{Cell, Table, Within};
 
 use super::aggregate::{Held, Limits, OnLarge, Root};
 use super::derive::{Applied, Rules};
@@ -10,7 +10,7 @@ use super::error::Fault;
 use super::park::{At, Lost};
 use super::plan::{PartPlan, TablePlan};
 use super::read::write_cell;
-use super::rows::{OwnedRow, RowRef, Seen, Sides};
+use super::rows::{RowRef, Seen};
 use super::settings::{Aggregate, Rule};
 use crate::event::Derived;
 
@@ -27,9 +27,9 @@ pub struct Portion {
 /// How far the wholes of a transaction are told.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Telling {
-    rule: usize,
+    pub(super) rule: usize,
     /// The next of its roots.
-    root: usize,
+    pub(super) root: usize,
     /// Events of the rule so far.
     number: u32,
 }
@@ -62,6 +62,18 @@ impl Portion {
     }
 }
 
+/// A row's key as text.
+pub(super) fn key_text(table: &Table, row: RowRef<'_>) -> Result<Vec<u8>, Fault> {
+    let mut key = Vec::new();
+    for &column in &table.key {
+        let cell = row.cells.get(column).unwrap_or(&Cell::Null);
+        write_cell(table, row, cell, column, &mut key)?;
+        key.push(b',');
+    }
+    key.pop();
+    Ok(key)
+}
+
 impl Aggregate {
     fn limits(&self) -> Limits {
         Limits { lists: self.include.len(), max_bytes: self.max_bytes, on_large: self.on_large }
@@ -80,16 +92,7 @@ impl Rules {
     ) -> Result<(), Fault> {
         let settings = Arc::clone(&self.settings);
         let was_idle = self.held.iter().all(Held::is_empty);
-        let key_of = |row: RowRef<'_>| -> Result<Vec<u8>, Fault> {
-            let mut key = Vec::new();
-            for &column in &plan.table.key {
-                let cell = row.cells.get(column).unwrap_or(&Cell::Null);
-                write_cell(&plan.table, row, cell, column, &mut key)?;
-                key.push(b',');
-            }
-            key.pop();
-            Ok(key)
-        };
+        let key_of = |row: RowRef<'_>| key_text(&plan.table, row);
         for rule_plan in &plan.rules {
             let Some(rule) = settings.rules.get(rule_plan.rule) else { continue };
             let Some(aggregate) = &rule.aggregate else { continue };
@@ -164,16 +167,22 @@ impl Rules {
                         OnLarge::Park | OnLarge::Spill => self.park(&Lost::of(rule, at, at.within()), fault, out),
                     }
                 }
+                let looks_up = self.looks_up && aggregate.looks_up();
                 while telling.root < held.roots() {
-                    if self.portion.is_full(seen, out, self.letter_bytes) {
+                    if self.portion.is_full(seen, out, self.letter_bytes)
+                        || looks_up && self.ahead.is_empty() && self.look_ahead(telling, &mut held, at)?
+                    {
                         if let Some(kept) = self.held.get_mut(index) {
                             *kept = held;
                         }
                         self.telling = Some(telling);
                         return Ok(());
                     }
-                    let root = held.take(telling.root, aggregate.include.len());
-                    if let Some(root) = root.map_err(|source| Fault::Spill { rule: index, source })? {
+                    let root = match looks_up {
+                        true => self.ahead.next(),
+                        false => self.take_root(index, &mut held, telling.root)?,
+                    };
+                    if let Some(root) = root {
                         telling.number += u32::from(self.tell(rule, (&root, telling), at, out)?);
                     }
                     telling.root += 1;
@@ -185,6 +194,13 @@ impl Rules {
         Ok(())
     }
 
+    /// Takes one of the roots of a rule out; `None` at most where it was not touched itself.
+    pub(super) fn take_root(&self, rule: usize, held: &mut Held, place: usize) -> Result<Option<Root>, Fault> {
+        let aggregate = self.settings.rules.get(rule).and_then(|rule| rule.aggregate.as_ref());
+        let lists = aggregate.map_or(0, |aggregate| aggregate.include.len());
+        held.take(place, lists).map_err(|source| Fault::Spill { rule, source })
+    }
+
     /// Tells a whole, where it is to be told; whether it was.
     fn tell(
         &mut self,
@@ -193,16 +209,9 @@ impl Rules {
         at: At<'_>,
         out: &mut Derived,
     ) -> Result<bool, Fault> {
-        let (Some(on), Some(about)) = (root.on(), root.about) else { return Ok(false) };
-        let Some(row) = root.after.as_ref().or(root.before.as_ref()) else { return Ok(false) };
+        let Some((about, row, sides)) = root.sides() else { return Ok(false) };
         let plan = self.plan(&row.table)?;
         let Some(rule_plan) = plan.rules.iter().find(|plan| plan.rule == index) else { return Ok(false) };
-        let sides = Sides {
-            on,
-            after: root.after.as_ref().map(OwnedRow::view),
-            before: root.before.as_ref().map(OwnedRow::view),
-            before_is_key: root.before_is_key,
-        };
         let applied = Applied {
             rule: index,
             table: &plan,
@@ -213,7 +222,11 @@ impl Rules {
             number,
             root: Some(root),
         };
-        match self.one(rule, &applied, &mut false, out) {
+        let made = match root.is_beyond {
+            true => Err(Fault::Beyond { rule: index }),
+            false => self.one(rule, &applied, &mut false, out),
+        };
+        match made {
             Err(fault) if self.is_parked(&fault) => {
                 let (row, root) = (Some((&*plan, &sides)), Some((index, root)));
                 self.park(&Lost { number, row, root, ..Lost::of(rule, at, about) }, fault, out);

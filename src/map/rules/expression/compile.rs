@@ -310,6 +310,7 @@ impl Compiler<'_> {
             return Ok(Node::Row(side));
         }
         if let Some(place) = self.names.parts.iter().position(|part| **part == *name) {
+            self.names.read_parts.push(place);
             return Ok(Node::Parts(place));
         }
         let known = ["after", "before", "tx"].into_iter().chain(self.names.parts.iter().map(|part| &**part));
