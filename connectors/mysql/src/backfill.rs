@@ -4,7 +4,8 @@
 //!   sight   what a snapshot shows, in places of the log       shape   a table as the log would tell it
 //!   key     values of keys as text and as SQL                 page    the statement that reads a chunk
 //!   image   an answer's values as those of a row image        build   rows to a batch
-//!   look_up rows of given values                              passed  what a reader must show
+//!   look_up rows of given values                              pass    a table without an order
+//!   passed  what a reader must show
 //! ```
 //!
 //! - A chunk is read in a consistent snapshot of its own, in the order of the primary key or of the unique index that
@@ -20,6 +21,7 @@ mod image;
 mod key;
 mod look_up;
 mod page;
+mod pass;
 mod passed;
 mod shape;
 mod sight;
@@ -28,7 +30,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use figvine_change::{Chunk, ChunkReader, ChunkRequest, Cursor, Found, LookUp, SourceError, SourceErrorKind, Table};
+use figvine_change::{Chunk, ChunkReader, ChunkRequest, Found, LookUp, SourceError, SourceErrorKind, Table};
 
 use crate::catalogue::{Catalogue, Server};
 use crate::config::Flavour;
@@ -36,6 +38,7 @@ use crate::error::{Told, failure};
 use crate::session::{Answer, Failed, Session, quoted};
 use crate::url::ConnectUrl;
 use build::Builder;
+use pass::Pass;
 use shape::Shape;
 use sight::Moment;
 
@@ -72,20 +75,6 @@ pub struct MysqlRows {
 
 /// A table's database and name.
 type Names<'a> = (&'a str, &'a str);
-
-/// A table's rows in one answer.
-#[derive(Debug)]
-struct Pass {
-    catalogue: Catalogue,
-    shape: Shape,
-    condition: Option<Box<str>>,
-    moment: Moment,
-    answer: Answer,
-    /// Rows that were handed out.
-    at: u64,
-    /// A row that was read and is not handed out yet.
-    pending: Option<Vec<u8>>,
-}
 
 /// A table as the log would tell it now; `None` where there is none, or it cannot be looked at.
 pub(crate) async fn shape(
@@ -209,82 +198,6 @@ impl MysqlRows {
         }
         Ok(is_same)
     }
-
-    /// Begins to read a table that has no order.
-    async fn begin_pass(
-        &mut self,
-        mut catalogue: Catalogue,
-        shape: Shape,
-        moment: Moment,
-        request: &ChunkRequest,
-    ) -> Result<Option<Chunk>, SourceError> {
-        let table = shape.table.qualified_name();
-        if !shape.has_snapshots {
-            let what = format!("table {table} has neither a key nor an engine with snapshots");
-            return Err(failure(SourceErrorKind::Invalid, "FV-1606", what).hint(
-                "One pass over it would keep everybody else from writing. Give it a primary key, or make it InnoDB.",
-            ));
-        }
-        if request.after.is_some() {
-            let what = format!("the pass over table {table} was interrupted");
-            return Err(failure(SourceErrorKind::Invalid, "FV-1607", what)
-                .hint("It has no key by which to go on: it is read from its beginning again."));
-        }
-        let sql = page::in_one_pass(&shape, request);
-        let answer = match session(&mut catalogue)?.rows_of(&sql).await {
-            Ok(answer) => answer,
-            Err(failed) if failed.code() == Some(TABLE_CHANGED) => return Ok(None),
-            Err(failed) => return Err(of_statement(failed, request)),
-        };
-        let condition = request.condition.clone();
-        self.go_on(Pass { catalogue, shape, condition, moment, answer, at: 0, pending: None }, request).await.map(Some)
-    }
-
-    /// Reads the next rows of a pass.
-    async fn go_on(&mut self, mut pass: Pass, request: &ChunkRequest) -> Result<Chunk, SourceError> {
-        let what = reading((&request.schema, &request.name));
-        let upto = request.upto.as_ref().map(|upto| row_number(upto).ok_or_else(|| no_number(request))).transpose()?;
-        let wanted = upto.map_or(u64::MAX, |upto| upto.saturating_sub(pass.at)).min(request.rows.max(1).into());
-        let mut builder = Builder::new(&pass.shape);
-        builder.number_from(pass.at);
-        let mut is_last = upto.is_some_and(|upto| upto <= pass.at);
-        let session = session(&mut pass.catalogue)?;
-        while !is_last {
-            let pending = pass.pending.take();
-            let row = match &pending {
-                Some(row) => Some(&row[..]),
-                None => session.row().await.map_err(|failed| failed.of(&what))?,
-            };
-            let Some(row) = row else {
-                is_last = true;
-                break;
-            };
-            if builder.rows() == wanted {
-                pass.pending = Some(row.to_vec());
-                break;
-            }
-            builder.add(&pass.shape, row, &pass.answer.types)?;
-            if builder.rows() > 1 && builder.bytes() > request.bytes {
-                builder.take_back();
-                pass.pending = Some(row.to_vec());
-                break;
-            }
-        }
-        pass.at += builder.rows();
-        is_last |= upto.is_some_and(|upto| upto <= pass.at);
-        let chunk = builder.finish(pass.moment.clone(), is_last);
-        if is_last {
-            // What is left of its rows is left with the connection; most often there are none.
-            if session.is_between() {
-                session.forget(&pass.answer).await?;
-                pass.catalogue.ask("COMMIT", &what).await?;
-                self.catalogue = Some(pass.catalogue);
-            }
-        } else {
-            self.pass = Some(pass);
-        }
-        Ok(chunk)
-    }
 }
 
 impl ChunkReader for MysqlRows {
@@ -309,16 +222,6 @@ impl ChunkReader for MysqlRows {
             }
         }
         Err(being_changed((&request.schema, &request.name)))
-    }
-}
-
-impl Pass {
-    fn is_for(&self, request: &ChunkRequest) -> bool {
-        let table = &self.shape.table;
-        table.schema == request.schema
-            && table.name == request.name
-            && self.condition == request.condition
-            && request.after.as_ref().and_then(row_number) == Some(self.at)
     }
 }
 
@@ -376,17 +279,6 @@ fn reading((schema, name): Names<'_>) -> String {
 
 fn being_changed(of: Names<'_>) -> SourceError {
     failure(SourceErrorKind::Unreachable, "FV-1608", format!("{}: it is being changed", reading(of)))
-}
-
-/// A row's number in a pass.
-fn row_number(cursor: &Cursor) -> Option<u64> {
-    cursor.as_str().parse().ok()
-}
-
-fn no_number(request: &ChunkRequest) -> SourceError {
-    let what = format!("a place is no row of table {}.{}", request.schema, request.name);
-    failure(SourceErrorKind::Invalid, "FV-1604", what)
-        .hint("It has no key: its rows have numbers, in no order of their own.")
 }
 
 fn no_table((schema, name): Names<'_>) -> SourceError {
