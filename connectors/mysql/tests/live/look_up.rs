@@ -105,15 +105,20 @@ async fn rows_of_values_come_by_their_key_as_a_chunk_has_them() {
     for world in both().await {
         world
             .run(
-                "create table t(b int, a int, v bigint, n decimal(9,2), s varchar(9), primary key (a, b));
-                 insert into t values (2, 9, 1, 0.25, 'x'), (1, 9, 2, 7, null), (3, 1, 1, -1, 'y'), (0, 5, 3, 0, 'z')",
+                "create table t(b int, a int, v bigint, n decimal(9,2), s varchar(9), primary key (a, b), key(v));
+                 insert into t values (2, 9, 1, 0.25, 'x'), (1, 9, 2, 7, null), (3, 1, 1, -1, 'y'), (0, 100, 3, 0, 'z')",
             )
             .await;
+        // The index on v gives its rows in another order.
+        for doubled in 0..11 {
+            world.run(&format!("insert into t select b, a + {}, v, n, s from t where v = 3", 1 << doubled)).await;
+        }
+        world.run("analyze table t").await;
         let mut reader = reader(&world.connector).await;
         let all = super::harness::rows(&[chunk(&mut reader, &request("t", 9)).await.expect("reads")]);
         for _ in 0..2 {
             let found = found(&mut reader, &values("t", "v", &["2", "77", "1"])).await.expect("rows");
-            assert_eq!(rows(&found), [&*all[0], &*all[2], &*all[3]]);
+            assert_eq!(rows(&found), all[..3]);
             assert!(found.is_whole && found.read_at > 0);
         }
         let none = found(&mut reader, &values("t", "v", &["99"])).await.expect("none");
@@ -348,7 +353,7 @@ async fn the_column_s_own_index_finds_the_rows_in_every_character_set_and_collat
             let found = found(&mut reader, &asked).await.expect("rows");
             let after = gone_through(&mut client).await;
             assert_eq!(found.batch.changes.len(), 2, "{kind}");
-            assert!(after - before < 3000, "{} rows of 32768 were looked at, by {kind}", after - before);
+            assert!(after - before < 500, "{} rows of 32768 were looked at, by {kind}", after - before);
         }
     }
 }
