@@ -390,10 +390,12 @@ async fn a_look_up_waits_for_a_commit_that_the_log_has_told_and_that_no_snapshot
         assert_eq!(shown, Some(0));
         // What is behind another transaction, or behind what is none, waits for nothing.
         for behind in [transaction("", ""), transaction("binlog.000001:4", "")] {
-            let found = found(&mut rows_reader, &LookUp { behind, ..values("t", "id", &["1"]) }).await.expect("a row");
+            let found = found(&mut rows_reader, &LookUp { behind: vec![behind], ..values("t", "id", &["1"]) })
+                .await
+                .expect("a row");
             assert_eq!(rows(&found), ["read shop.t id=1 v=0"]);
         }
-        let asked = LookUp { behind, ..values("t", "id", &["1"]) };
+        let asked = LookUp { behind: vec![behind], ..values("t", "id", &["1"]) };
         let looking = tokio::spawn(async move { found(&mut rows_reader, &asked).await.expect("a row") });
         let look = if world.is_mysql() { "Com_select" } else { "Com_begin" };
         let count = async |client: &mut Conn| {

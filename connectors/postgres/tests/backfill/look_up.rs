@@ -252,11 +252,11 @@ async fn a_look_up_waits_for_a_commit_that_the_log_has_told_and_that_no_snapshot
     assert_eq!(world.text("select b::text from t").await, "0");
     // What is behind another transaction, or behind what is none, waits for nothing.
     for id in ["3", "0", "", "a gtid"] {
-        let found = found(&mut reader, &LookUp { behind: transaction(id), ..of("t", "a", &["1"]) }).await;
+        let found = found(&mut reader, &LookUp { behind: vec![transaction(id)], ..of("t", "a", &["1"]) }).await;
         assert_eq!(rows(&found.expect("a row").batch), [r#"{"a":1,"b":0}"#], "{id}");
     }
 
-    let asked = LookUp { behind, ..of("t", "a", &["1"]) };
+    let asked = LookUp { behind: vec![transaction("0"), behind], ..of("t", "a", &["1"]) };
     let looking = tokio::spawn(async move { found(&mut reader, &asked).await.expect("a row") });
     // Looks follow one another, each in a snapshot of its own, and none holds the table meanwhile.
     becomes("a second look", async || {
@@ -285,7 +285,7 @@ async fn a_standby_is_asked_at_once_whatever_it_cannot_tell_of_its_snapshot() {
     let connector = Postgres::new(config(standby.url("postgres"))).expect("a configuration");
     let mut reader = connector.reader().await.expect("a reader");
     let next = world.text("select (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + 1000)::text").await;
-    let found = found(&mut reader, &LookUp { behind: transaction(&next), ..of("t", "a", &["1"]) }).await;
+    let found = found(&mut reader, &LookUp { behind: vec![transaction(&next)], ..of("t", "a", &["1"]) }).await;
     assert_eq!(rows(&found.expect("a row").batch), [r#"{"a":1}"#]);
 }
 
