@@ -10,10 +10,11 @@ help: ## list the targets
 servers: ## get PostgreSQL (and 18 beside it), MariaDB, MySQL and nats-server, which test and bench start
 	@scripts/get-servers
 
+# Not the release build: that takes more than twice as long, and a shop does not need it.
 demo: ## show it at work: a shop, PostgreSQL, NATS (ARGS="--seconds 20", ARGS=--mysql, ARGS=--mariadb)
 	@scripts/get-servers $(if $(filter --mysql,$(ARGS)),mysql,$(if $(filter --mariadb,$(ARGS)),mariadb,postgres)) nats
-	cargo build --release
-	target/release/figvine demo $(ARGS)
+	cargo build
+	target/debug/figvine demo $(ARGS)
 
 test: servers lint ## everything: format, lints, all tests
 	cargo test --workspace --no-fail-fast

@@ -149,7 +149,7 @@ fn main() -> Outcome<()> {
         }
     }
     let others = mysql::WORKLOADS.iter().map(|w| w.name).chain(backfill::WORKLOADS.iter().map(|w| w.name));
-    let others = others.chain([rules::NAME]);
+    let others = others.chain(rules::WORKLOADS.iter().map(|w| w.name));
     let names = WORKLOADS.iter().map(|w| w.name).chain(others).chain(latency::WORKLOADS.iter().map(|w| w.name));
     let names: Vec<_> = names.collect();
     if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
@@ -176,9 +176,9 @@ fn main() -> Outcome<()> {
                 results.push(serde_json::to_value(figures)?);
             }
         }
-        if is_wanted(rules::NAME) {
-            say(&format!("{}: {}", rules::NAME, rules::WHAT));
-            for figures in Box::pin(rules::drain()).await? {
+        for workload in rules::WORKLOADS.iter().filter(|w| is_wanted(w.name)) {
+            say(&format!("{}: {}", workload.name, workload.what));
+            for figures in Box::pin(rules::drain(workload)).await? {
                 results.push(serde_json::to_value(figures)?);
             }
         }
@@ -246,7 +246,7 @@ async fn drain(workload: &Workload) -> Outcome<Vec<Figures>> {
 
 fn configuration(postgres: &Postgres, nats: &Nats, more: &str) -> String {
     format!(
-        "nats: {{ url: \"{}\" }}\nhttp: {{ listen: off }}\nsources:\n  load:\n    postgres: {{ {more}url: \"{}\" }}\n    tables: [public.load]\n",
+        "nats: {{ url: \"{}\" }}\nhttp: {{ listen: off }}\nsources:\n  load:\n    postgres: {{ {more}url: \"{}\" }}\n    tables: [\"public.*\"]\n",
         nats.url(),
         postgres.url(DATABASE)
     )

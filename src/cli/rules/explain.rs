@@ -15,7 +15,7 @@ use crate::cli::tail::{self, Since, harmless};
 use crate::cli::{CliError, Output};
 use crate::config::{Config, Source};
 use crate::event::Derived;
-use crate::map::rules::{EventFixture, Explained, Fixture, Portion, RuleError, Rules};
+use crate::map::rules::{EventFixture, Explained, Fixture, Portion, Rule, RuleError, Rules};
 
 /// How long the stream may be silent while it still holds messages.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -130,6 +130,7 @@ struct Told {
     keys: Vec<String>,
     others: Vec<String>,
     untold: usize,
+    looks_up: bool,
     fixture: Fixture,
     /// With the place of the change in the fixture.
     explained: Vec<(usize, Explained)>,
@@ -157,8 +158,9 @@ impl Told {
         let place = |told: &Explained| places.get(told.change).and_then(|place| usize::try_from(*place).ok());
         let explained = rules.take_explained().into_iter().filter_map(|told| Some((place(&told)?, told))).collect();
         let events = EventFixture::of(&derived);
+        let looks_up = source.rules.rules.iter().any(Rule::looks_up);
         let (source, position) = (source.name.clone(), position.to_owned());
-        Ok(Self { source, position, id, committed_at, keys, others, untold, fixture, explained, events, error })
+        Ok(Self { source, position, id, committed_at, keys, others, untold, looks_up, fixture, explained, events, error })
     }
 
     /// The changes, each with what the rules say of it.
@@ -178,6 +180,9 @@ impl Told {
                 self.untold,
                 if self.untold == 1 { "" } else { "s" }
             ));
+        }
+        if self.looks_up {
+            notes.push("parts are not looked up here: lists hold what the transaction touched".into());
         }
         notes
     }

@@ -305,6 +305,12 @@ impl Rule {
         &self.versioned
     }
 
+    /// Whether it looks parts up.
+    #[must_use]
+    pub fn looks_up(&self) -> bool {
+        self.aggregate.as_ref().is_some_and(Aggregate::looks_up)
+    }
+
     pub(super) fn is_about(&self, on: On) -> bool {
         self.on.is_empty() && on != On::Read || self.on.contains(&on)
     }

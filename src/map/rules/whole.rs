@@ -167,7 +167,7 @@ impl Rules {
                         OnLarge::Park | OnLarge::Spill => self.park(&Lost::of(rule, at, at.within()), fault, out),
                     }
                 }
-                let looks_up = self.looks_up && aggregate.looks_up();
+                let looks_up = self.looks_up && rule.looks_up();
                 while telling.root < held.roots() {
                     if self.portion.is_full(seen, out, self.letter_bytes)
                         || looks_up && self.ahead.is_empty() && self.look_ahead(telling, &mut held, at)?
