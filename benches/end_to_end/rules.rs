@@ -57,10 +57,10 @@ const RULES: u32 = 20;
 /// Each program drains the log so often, in turns; its middle figures are told.
 const ROUNDS: usize = 3;
 
-/// One rule that tells orders with their lines, in the place of their changes.
+/// One rule that tells orders with their lines, beside their changes.
 fn wholes(lookup: bool) -> String {
     format!(
-        "    rules: [{{ type: changed, from: public.load, also_change_event: false, aggregate: {{ include: [{{ table: lines, on: order_id, lookup: {lookup} }}] }} }}]\n"
+        "    rules: [{{ type: changed, from: public.load, aggregate: {{ include: [{{ table: lines, on: order_id, lookup: {lookup} }}] }} }}]\n"
     )
 }
 

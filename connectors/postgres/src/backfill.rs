@@ -43,6 +43,8 @@ use crate::error::{failure, of_query};
 use crate::lsn::Lsn;
 use crate::messages::HEARTBEAT_PREFIX;
 use crate::url::ConnectUrl;
+use look_up::Compared;
+use reading::PREPARE;
 use shape::{Captured, Shape};
 
 /// Of each chunk's session, beside what makes values deterministic.
@@ -50,11 +52,12 @@ use shape::{Captured, Shape};
 /// - `row_security = off`: a policy that would hide rows from us is an error, not a gap.
 /// - No sort and no scan of a whole table where an index, or a range of places, gives the rows in order.
 /// - One process: what a backfill may cost the source is set elsewhere. And no compilation for queries of milliseconds.
+/// - `plan_cache_mode`: what is prepared is planned once.
 /// - `synchronize_seqscans`: a scan begins where the table does.
 const SETTINGS: &str = "
     set row_security = off; set enable_sort = off; set enable_incremental_sort = off; set enable_seqscan = off;
     set enable_bitmapscan = off; set max_parallel_workers_per_gather = 0; set jit = off; set synchronize_seqscans = off;
-    set default_transaction_read_only = off";
+    set default_transaction_read_only = off; set plan_cache_mode = force_generic_plan";
 
 /// A connection that reads existing rows.
 #[derive(Debug)]
@@ -78,6 +81,8 @@ struct Known {
     shape: Shape,
     /// Of the catalogue's rows that the shape was made of.
     digest: String,
+    /// How columns are compared with what is looked up, as far as that was asked.
+    compared: HashMap<Box<str>, Compared>,
     /// Bytes per row in the last chunk; 0 before the first.
     width: usize,
 }
@@ -127,7 +132,7 @@ impl PostgresReader {
 
     async fn connect(&self) -> Result<Catalogue, SourceError> {
         let catalogue = Catalogue::connect(&self.url, &self.application).await?;
-        let settings = format!("{SETTINGS}; set lock_timeout = {}", self.lock_timeout.as_millis());
+        let settings = format!("{SETTINGS}; set lock_timeout = {}; {PREPARE}", self.lock_timeout.as_millis());
         let set = catalogue.client().batch_execute(&settings).await;
         set.map_err(|e| of_query(e, "preparing to read existing rows"))?;
         Ok(catalogue)

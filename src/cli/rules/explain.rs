@@ -160,7 +160,20 @@ impl Told {
         let events = EventFixture::of(&derived);
         let looks_up = source.rules.rules.iter().any(Rule::looks_up);
         let (source, position) = (source.name.clone(), position.to_owned());
-        Ok(Self { source, position, id, committed_at, keys, others, untold, looks_up, fixture, explained, events, error })
+        Ok(Self {
+            source,
+            position,
+            id,
+            committed_at,
+            keys,
+            others,
+            untold,
+            looks_up,
+            fixture,
+            explained,
+            events,
+            error,
+        })
     }
 
     /// The changes, each with what the rules say of it.

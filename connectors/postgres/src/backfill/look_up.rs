@@ -24,11 +24,11 @@ const SILENT: Duration = Duration::from_secs(1);
 
 /// What lets chunks be read in their key's order would have the whole index gone through for a few rows.
 const FREE_PLAN: &str = "set local enable_sort to default; set local enable_incremental_sort to default;
-    set local enable_seqscan to default; set local enable_bitmapscan to default";
+    set local enable_seqscan to default; set local enable_bitmapscan to default;";
 
 /// How values of a column are compared.
-#[derive(Debug)]
-struct Compared {
+#[derive(Debug, Clone)]
+pub(super) struct Compared {
     /// As SQL.
     column: String,
     /// What literals are cast to.
@@ -42,8 +42,13 @@ impl PostgresReader {
         let mut catalogue = self.connected().await?;
         let of = (&*request.schema, &*request.name);
         let begun = self.begin_behind(&catalogue, of, &request.behind).await?;
-        let known = self.known(&catalogue, of, &begun).await?;
-        let rows = self.found(&catalogue, request, &known.shape).await?;
+        let mut known = self.known(&catalogue, of, &begun).await?;
+        let compared = match known.compared.get(&request.column) {
+            Some(compared) => compared.clone(),
+            None => compared(&catalogue, request, &known.shape).await?,
+        };
+        let rows = self.found(&catalogue, request, &known.shape, &compared).await?;
+        known.compared.insert(request.column.clone(), compared);
         if rows.is_full {
             // As a chunk leaves it.
             catalogue = self.connect().await?;
@@ -68,7 +73,7 @@ impl PostgresReader {
         let since = Instant::now();
         let mut is_said = false;
         loop {
-            let begun = self.begin(catalogue, of).await?;
+            let begun = self.begin(catalogue, of, FREE_PLAN).await?;
             let Some(awaited) = behind.iter().find(|transaction| begun.snapshot.awaits(transaction)) else {
                 return Ok(begun);
             };
@@ -84,14 +89,19 @@ impl PostgresReader {
         }
     }
 
-    async fn found(&self, catalogue: &Catalogue, request: &LookUp, shape: &Shape) -> Result<Rows, SourceError> {
-        let compared = compared(catalogue, request, shape).await?;
+    async fn found(
+        &self,
+        catalogue: &Catalogue,
+        request: &LookUp,
+        shape: &Shape,
+        compared: &Compared,
+    ) -> Result<Rows, SourceError> {
         let casts: Option<Vec<String>> = request
             .values
             .iter()
             .map(|value| Some(format!("{}::{}", literal(&value.raw)?, compared.base_type)))
             .collect();
-        let casts = casts.ok_or_else(|| no_value(request, &compared))?.join(", ");
+        let casts = casts.ok_or_else(|| no_value(request, compared))?.join(", ");
         let sought = match &compared.equal {
             None => format!("{} IN ({casts})", compared.column),
             Some(equal) => format!("{} {equal} ANY (ARRAY[{casts}])", compared.column),
@@ -106,7 +116,7 @@ impl PostgresReader {
             .await;
         match copied {
             Ok(()) => Ok(rows),
-            Err(refused) => Err(self.of_look_up(catalogue, refused, request, &compared, &casts).await),
+            Err(refused) => Err(self.of_look_up(catalogue, refused, request, compared, &casts).await),
         }
     }
 
@@ -139,7 +149,7 @@ impl PostgresReader {
     }
 }
 
-/// Frees the planner, and asks how the column is compared.
+/// Asks how the column is compared.
 async fn compared(catalogue: &Catalogue, request: &LookUp, shape: &Shape) -> Result<Compared, SourceError> {
     let no_column = || {
         let what =
@@ -157,8 +167,7 @@ async fn compared(catalogue: &Catalogue, request: &LookUp, shape: &Shape) -> Res
     // With an empty search path the equality of an extension's type goes by no name: `citext = citext` would be the
     // comparison of text, which no index of it answers.
     let statement = format!(
-        "{FREE_PLAN};
-         select format_type(b.oid, -1), t.typtype = 'd', equal.schema, equal.name
+        "select format_type(b.oid, -1), t.typtype = 'd', equal.schema, equal.name
          from pg_attribute a join pg_type t on t.oid = a.atttypid
          cross join lateral (
            with recursive base(oid, kind, below) as (

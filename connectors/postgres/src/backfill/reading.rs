@@ -1,5 +1,6 @@
 //! One chunk, from its request to its rows.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use figvine_change::{Chunk, ChunkRequest, Cursor, SourceError, SourceErrorKind};
@@ -19,6 +20,35 @@ use crate::session::quoted;
 /// A table's schema and name.
 pub(super) type Names<'a> = (&'a str, &'a str);
 
+/// Asked once per connection to be planned: that takes 3 ms, many times as long as it runs. What the shape is made of has changed
+/// when a row of the catalogue has another place or another maker.
+pub(super) const PREPARE: &str = "prepare figvine_begun(name, name, name) as
+    select pg_current_snapshot(), pg_is_in_recovery(),
+           (extract(epoch from clock_timestamp()) * 1000000)::bigint,
+           hashtextextended(concat_ws(' ', c.xmin, c.ctid,
+             (select string_agg(concat_ws(',', a.xmin, a.ctid, t.xmin, t.ctid), ' ' order by a.attnum)
+              from pg_attribute a left join pg_type t on t.oid = a.atttypid
+              where a.attrelid = c.oid and a.attnum > 0),
+             '/', (select string_agg(concat_ws(',', i.xmin, i.ctid), ' ' order by i.indexrelid)
+              from pg_index i where i.indrelid = c.oid),
+             '/', (select concat_ws(' ', p.xmin, p.ctid,
+                (select string_agg(concat_ws(',', r.xmin, r.ctid), ' ' order by r.oid) from pg_publication_rel r
+                 where r.prpubid = p.oid and (r.prrelid = c.oid
+                    or r.prrelid in (select relid from pg_partition_ancestors(c.oid))))) from pg_publication p where p.pubname = $3)), 0),
+           hashtextextended((select string_agg(l.oid || ':' || coalesce(pg_relation_filenode(l.oid), 0), ' ' order by l.oid)
+                             from unnest(parts.ids) as l(oid)), 0),
+           (select sum(pg_relation_size(l.oid)) from unnest(parts.ids) as l(oid)),
+           parts.ids, parts.names
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    cross join lateral (
+      select array_agg(l.oid::oid order by l.oid) as ids,
+             string_agg(quote_ident(m.nspname) || '.' || quote_ident(l.relname), E'\\n' order by l.oid) as names
+      from (select coalesce(f.relid, c.oid) as id from (select) one
+            left join pg_partition_tree(c.oid) f on c.relkind = 'p' and f.isleaf) leaf
+      join pg_class l on l.oid = leaf.id join pg_namespace m on m.oid = l.relnamespace
+      where l.relkind in ('r', 'p', 'm')) parts
+    where n.nspname = $1 and c.relname = $2";
+
 /// What the transaction of a chunk begins with.
 pub(super) struct Begun {
     pub(super) snapshot: Snapshot,
@@ -34,7 +64,7 @@ impl PostgresReader {
     pub(super) async fn chunk(&mut self, request: &ChunkRequest) -> Result<Chunk, SourceError> {
         let mut catalogue = self.connected().await?;
         let of = (&*request.schema, &*request.name);
-        let begun = self.begin(&catalogue, of).await?;
+        let begun = self.begin(&catalogue, of, "").await?;
         let known = self.known(&catalogue, of, &begun).await?;
         let rows = self.rows(&catalogue, request, &begun, &known).await?;
         let (rows, is_last) = rows;
@@ -71,41 +101,21 @@ impl PostgresReader {
 
     /// Begins the transaction: the lock first, so that nothing rewrites the table behind the snapshot, whose rows it
     /// would not show then.
-    pub(super) async fn begin(&self, catalogue: &Catalogue, of: Names<'_>) -> Result<Begun, SourceError> {
+    pub(super) async fn begin(
+        &self,
+        catalogue: &Catalogue,
+        of: Names<'_>,
+        settings: &str,
+    ) -> Result<Begun, SourceError> {
         let name = format!("{}.{}", quoted(of.0), quoted(of.1));
         let (Some(schema), Some(table), Some(publication)) =
             (literal(of.0.as_bytes()), literal(of.1.as_bytes()), literal(self.captured.publication.as_bytes()))
         else {
             return Err(shape::gone(of.0, of.1));
         };
-        // What the shape is made of has changed when a row of the catalogue has another place or another maker.
         let statement = format!(
-            "begin isolation level repeatable read read only; lock table {name} in access share mode;
-             select pg_current_snapshot(), pg_is_in_recovery(),
-                    (extract(epoch from clock_timestamp()) * 1000000)::bigint,
-                    hashtextextended(concat_ws(' ', c.xmin, c.ctid,
-                      (select string_agg(concat_ws(',', a.xmin, a.ctid, t.xmin, t.ctid), ' ' order by a.attnum)
-                       from pg_attribute a left join pg_type t on t.oid = a.atttypid
-                       where a.attrelid = c.oid and a.attnum > 0),
-                      '/', (select string_agg(concat_ws(',', i.xmin, i.ctid), ' ' order by i.indexrelid)
-                       from pg_index i where i.indrelid = c.oid),
-                      '/', (select concat_ws(' ', p.xmin, p.ctid,
-                         (select string_agg(concat_ws(',', r.xmin, r.ctid), ' ' order by r.oid) from pg_publication_rel r
-                          where r.prpubid = p.oid and (r.prrelid = c.oid
-                             or r.prrelid in (select relid from pg_partition_ancestors(c.oid))))) from pg_publication p where p.pubname = {publication})), 0),
-                    hashtextextended((select string_agg(l.oid || ':' || coalesce(pg_relation_filenode(l.oid), 0), ' ' order by l.oid)
-                                      from unnest(parts.ids) as l(oid)), 0),
-                    (select sum(pg_relation_size(l.oid)) from unnest(parts.ids) as l(oid)),
-                    parts.ids, parts.names
-             from pg_class c join pg_namespace n on n.oid = c.relnamespace
-             cross join lateral (
-               select array_agg(l.oid::oid order by l.oid) as ids,
-                      string_agg(quote_ident(m.nspname) || '.' || quote_ident(l.relname), E'\\n' order by l.oid) as names
-               from (select coalesce(f.relid, c.oid) as id from (select) one
-                     left join pg_partition_tree(c.oid) f on c.relkind = 'p' and f.isleaf) leaf
-               join pg_class l on l.oid = leaf.id join pg_namespace m on m.oid = l.relnamespace
-               where l.relkind in ('r', 'p', 'm')) parts
-             where n.nspname = {schema} and c.relname = {table}"
+            "begin isolation level repeatable read read only; {settings} lock table {name} in access share mode;
+             execute figvine_begun({schema}, {table}, {publication})"
         );
         let answer = catalogue.client().simple_query(&statement).await.map_err(|e| self.refused(e, of))?;
         let field = |at: usize| first(&answer, at);
@@ -138,7 +148,8 @@ impl PostgresReader {
             return Ok(known.clone());
         }
         let shape = shape::learn(catalogue, self.version, &self.captured, of).await?;
-        Ok(Known { shape, digest: begun.digest.clone(), width: known.map_or(0, |known| known.width) })
+        let width = known.map_or(0, |known| known.width);
+        Ok(Known { shape, digest: begun.digest.clone(), compared: HashMap::new(), width })
     }
 
     /// The chunk's rows, and whether none is left behind them.
