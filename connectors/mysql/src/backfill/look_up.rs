@@ -6,7 +6,10 @@
 //! | binary | the log's bytes |
 //! | anything else | its JSON, less what that puts around it |
 
+use std::time::Duration;
+
 use figvine_change::{Found, LookUp, Sought, SourceError, SourceErrorKind};
+use tokio::time::Instant;
 
 use super::build::Builder;
 use super::key::{KeyKind, Written};
@@ -17,6 +20,9 @@ use super::{MysqlRows, SETTLE_EVERY, TABLE_CHANGED, connect, reading, session};
 use crate::error::{Told, failure};
 use crate::session::{Failed, quoted};
 use crate::value::unescape;
+
+/// After so long it is said whom we wait for.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// What a value that cannot be compared with the column is refused by.
 ///
@@ -31,11 +37,21 @@ impl MysqlRows {
         let of = (&*request.schema, &*request.name);
         let what = reading(of);
         let (mut catalogue, shape) = self.prepared(of).await?;
+        let since = Instant::now();
+        let mut is_said = false;
         let read_at = loop {
-            match Moment::behind(&mut catalogue, &self.server, &request.behind).await? {
-                Some(read_at) => break read_at,
-                None => tokio::time::sleep(SETTLE_EVERY).await,
+            if let Some(read_at) = Moment::behind(&mut catalogue, &self.server, &request.behind).await? {
+                break read_at;
             }
+            if !is_said && since.elapsed() >= SILENT {
+                is_said = true;
+                let transaction = request.behind.last().map_or("", |transaction| &transaction.id);
+                tracing::warn!(
+                    transaction,
+                    "rows are not looked up before this transaction is visible: its commit waits for a replica's acknowledgement"
+                );
+            }
+            tokio::time::sleep(SETTLE_EVERY).await;
         };
         if !self.holds(&mut catalogue, &shape, of).await? {
             self.catalogue = Some(catalogue);
