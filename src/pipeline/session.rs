@@ -355,6 +355,8 @@ impl<C: Connector + 'static> Reader<'_, C> {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
+                    // It may wait for a standby.
+                    () = sender.closed() => return Ok(()),
                     rows = looks.answer(&mut rules, &mut private) => self.pipeline.telemetry.looked_up(rows?),
                 }
             }
