@@ -183,6 +183,12 @@ impl Root {
         }
     }
 
+    /// Bytes that its rows take.
+    pub(super) fn size(&self) -> u64 {
+        let parts = self.lists.iter().flat_map(Parts::rows);
+        self.before.iter().chain(&self.after).chain(parts).map(OwnedRow::size).sum()
+    }
+
     /// What it is to rules, where it is to be told: the change that it is about, and the row as it is now or was.
     pub(super) fn sides(&self) -> Option<(Within, &OwnedRow, Sides<'_>)> {
         let sides = Sides {

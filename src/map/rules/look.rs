@@ -230,9 +230,14 @@ impl Rules {
             self.ahead.forget();
             self.ahead.rule = index;
         }
-        let (mut keys, mut table) = (Vec::new(), None);
+        let (mut keys, mut table, mut bytes) = (Vec::new(), None, 0);
         for place in telling.root..held.roots().min(telling.root.saturating_add(self.ahead.most)) {
+            // Out of a file they may be large, each by itself.
+            if bytes > aggregate.max_bytes {
+                break;
+            }
             let root = self.take_root(index, held, place)?;
+            bytes += root.as_ref().map_or(0, Root::size);
             let told = root.as_ref().and_then(|root| Some((root.sides()?, root)));
             let told = told.and_then(|((about, row, sides), root)| {
                 let key = self.wants(rule, (&row.table, &sides, Some(root)), (index, about, at.place))?;

@@ -227,3 +227,24 @@ fn what_was_looked_up_does_for_transactions_that_it_shows_alone() {
     assert_eq!(asked, [Some((100, 100)), Some((1, 101))]);
     assert_eq!(out.events.len(), 101);
 }
+
+/// Roots that lie in a file are not brought into memory all at once.
+#[test]
+fn of_large_roots_few_are_looked_up_at_once() {
+    let note = "x".repeat(1000);
+    let change = |id: usize| {
+        format!("{{update: public.orders, before: {{id: {id}, n: 0}}, after: {{id: {id}, n: 1, note: {note}}}}}")
+    };
+    let mut batch = transaction(&format!("[{}]", (0..10).map(change).collect::<Vec<_>>().join(", ")));
+    let mut draft = looked_up(OnLarge::Spill);
+    draft.aggregate.iter_mut().for_each(|aggregate| aggregate.max_bytes = 3000);
+    let (mut rules, mut out, mut asked) = (Rules::new(settings(vec![draft])), Derived::default(), Vec::new());
+    loop {
+        rules.derive(&mut batch, &mut out).expect("events");
+        let Some(place) = out.goes_on.take() else { break };
+        out.from = place;
+        asked.push(answer(&mut rules, 100).len());
+    }
+    assert_eq!(asked, [3, 3, 3, 1]);
+    assert_eq!(out.events.len(), 10);
+}
