@@ -29,16 +29,22 @@ impl<C: Connector> Looks<C> {
         let Some(mut wanted) = rules.take_wanted() else { return Ok(0) };
         refuse_hidden(&wanted, private)?;
         loop {
-            if let Some(found) = self.read(&wanted).await? {
-                let mut rows = 0;
-                for (parts, mut found) in wanted.parts.iter().zip(found) {
-                    private.map(&mut found.batch).await?;
-                    rows += found.batch.changes.len() as u64;
-                    rules.found(parts.list, &wanted, &found)?;
+            let fewer = match self.read(&wanted).await? {
+                None => rules.found_too_many(wanted),
+                Some(all) => {
+                    let (mut rows, mut are_known) = (0, true);
+                    for (parts, mut found) in wanted.parts.iter().zip(all) {
+                        private.map(&mut found.batch).await?;
+                        rows += found.batch.changes.len() as u64;
+                        are_known = are_known && rules.found(parts.list, &wanted, &found)?;
+                    }
+                    if are_known {
+                        return Ok(rows);
+                    }
+                    rules.look_up_fewer(wanted)
                 }
-                return Ok(rows);
-            }
-            match rules.found_too_many(wanted) {
+            };
+            match fewer {
                 Some(fewer) => wanted = fewer,
                 None => return Ok(0),
             }
@@ -67,7 +73,7 @@ impl<C: Connector> Looks<C> {
                 all.clear();
                 break;
             }
-            left = left.saturating_sub(found.batch.data.len());
+            left = left.saturating_sub(found.size());
             all.push(found);
         }
         self.reader = Some(reader);

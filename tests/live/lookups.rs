@@ -74,6 +74,20 @@ async fn a_whole_is_told_with_the_parts_that_its_transaction_did_not_touch() {
     }
 }
 
+/// A key that events write in two ways, `1` and `"1"`, is one to the database.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_whose_key_is_of_another_type_are_found_too() {
+    let world = world("").await;
+    world
+        .run_sql("alter table order_lines drop constraint order_lines_order_id_fkey, alter order_id type numeric(9, 1)")
+        .await;
+    world.run_sql("update orders set n = 1 where id between 20 and 24; update orders set n = 2 where id = 22").await;
+    world.drain().await;
+    let events = world.events().await;
+    let told: Vec<_> = wholes(&events).into_iter().map(|event| (event.body["id"].clone(), lines(event))).collect();
+    assert_eq!(told, [20, 21, 22, 23, 24].map(|order: u64| (json!(order), three(order))));
+}
+
 /// Lookups stay within `max_bytes`, of all orders together and of each alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_with_more_lines_than_may_be_held_is_missing_and_others_are_told() {

@@ -176,7 +176,7 @@ pub struct LookUp {
     pub values: Vec<Sought>,
     /// What these transactions of the log did must be shown.
     pub behind: Vec<Transaction>,
-    /// The most bytes that the rows may hold.
+    /// The most bytes that the rows may take in memory.
     pub bytes: usize,
 }
 
@@ -194,10 +194,26 @@ pub struct Sought {
 pub struct Found {
     /// Changes with [`crate::Op::Read`], by the table's key where it has one, whose transaction is left empty.
     pub batch: Batch,
-    /// False where there are more rows than may be held: these are of no use then.
+    /// False where there are more rows than may be held, or the values have to be looked up by themselves: these are of no use
+    /// then.
     pub is_whole: bool,
     /// When they were read, in microseconds since 1970, UTC, by the server's clock.
     pub read_at: i64,
+}
+
+impl Found {
+    /// Bytes that so many rows take in memory, with these bytes of values and cells.
+    #[must_use]
+    pub fn size_of(bytes: usize, cells: usize, rows: usize) -> usize {
+        bytes + cells * size_of::<crate::Cell>() + rows * size_of::<crate::Change>()
+    }
+
+    /// Bytes that the rows take in memory.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let Batch { data, cells, changes, .. } = &self.batch;
+        Self::size_of(data.len(), cells.len(), changes.len())
+    }
 }
 
 /// One connection that reads existing rows.

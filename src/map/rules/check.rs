@@ -68,6 +68,7 @@ impl Settings {
         }
         findings
     }
+
     /// Columns that parts are looked up by, or would be, and whose values are hidden.
     fn hidden_lookups<'a>(
         &'a self,

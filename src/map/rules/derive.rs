@@ -62,6 +62,8 @@ pub struct Rules {
     pub(super) looks_up: bool,
     /// Roots that are told next, with what was looked up for them.
     pub(super) ahead: Ahead,
+    /// The same of other rules, as long as the batch is the same.
+    pub(super) aside: HashMap<usize, Ahead>,
     pub(super) wanted: Option<Wanted>,
 }
 
@@ -101,6 +103,7 @@ impl Rules {
             telling: None,
             looks_up: true,
             ahead: Ahead::default(),
+            aside: HashMap::new(),
             wanted: None,
         }
     }
@@ -141,7 +144,7 @@ impl Rules {
         out.order = Arc::clone(&self.order);
         self.portion.begin(out);
         if out.from == 0 && self.telling.is_none() {
-            self.ahead.forget();
+            self.forget_known();
         }
         for (place, change) in batch.changes.iter().enumerate().skip(out.from) {
             let events = if self.telling.is_some() { 0 } else { out.events.len() };
@@ -154,6 +157,9 @@ impl Rules {
                 out.goes_on = Some(place);
                 break;
             }
+        }
+        if self.telling.is_none() {
+            self.forget_known();
         }
         let Some((place, error)) = failed else { return Ok(()) };
         batch.changes.truncate(place);
@@ -279,6 +285,7 @@ impl Rules {
     fn bound(&mut self) {
         if self.plans.len() > PLANS_MAX {
             self.plans.clear();
+            self.forget_known();
         }
     }
 

@@ -146,7 +146,11 @@ impl Fixture {
             derived.from = place;
             for parts in &wanted.parts {
                 let name = format!("{}.{}", parts.schema, parts.table);
-                let rows = there.get(&name).map(Vec::as_slice).unwrap_or_default();
+                let is_sought = |row: &&Values| {
+                    let key = row.get(&*parts.on).map(Value::to_string);
+                    wanted.keys.iter().any(|sought| Some(&*sought.json) == key.as_deref())
+                };
+                let rows = there.get(&name).into_iter().flatten().filter(is_sought);
                 rules.found(parts.list, &wanted, &found(&batch, &name, rows))?;
             }
         }
@@ -165,7 +169,7 @@ impl Fixture {
             let table = self.add_rows(name, change.before.iter().chain(&change.after), &mut tables)?;
             changes.push((op, table, change));
         }
-        for (name, rows) in self.there.iter().flatten() {
+        for (name, rows) in self.there.iter().flatten().filter(|(_, rows)| !rows.is_empty()) {
             self.add_rows(name, rows, &mut tables)?;
         }
         for (name, table) in &mut tables {
@@ -268,7 +272,7 @@ impl Fixture {
 }
 
 /// What a look-up finds where these rows are.
-fn found(batch: &Batch, name: &str, rows: &[Values]) -> Found {
+fn found<'a>(batch: &Batch, name: &str, rows: impl Iterator<Item = &'a Values>) -> Found {
     let table = batch.tables.iter().find(|table| table.qualified_name() == name);
     let mut made = Batch { tables: table.cloned().into_iter().collect(), ..Batch::default() };
     let mut data = Vec::new();

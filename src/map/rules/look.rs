@@ -154,42 +154,56 @@ impl Rules {
         self.wanted.take()
     }
 
-    /// Takes in the parts of one list.
+    /// Takes in the parts of one list; whether it is known of each whose it is. The database may take for one key what is written
+    /// otherwise, `1` and `"1"`, `a` and `A`: then all have to be looked up again, for fewer keys, at last for one.
     ///
     /// # Errors
     /// When they are not as the rule says, or a value cannot be read.
-    pub fn found(&mut self, list: usize, wanted: &Wanted, found: &Found) -> Result<(), RuleError> {
+    pub fn found(&mut self, list: usize, wanted: &Wanted, found: &Found) -> Result<bool, RuleError> {
         for key in &wanted.keys {
             let known = self.ahead.known.entry(key.json.as_bytes().into()).or_default();
             known.push(Known { list, read_at: found.read_at, rows: Vec::new() });
         }
+        let only = wanted.keys.first().filter(|_| wanted.keys.len() == 1);
         for change in &found.batch.changes {
             let Body::Row(read) = &change.body else { continue };
             let (Some(table), Some(row)) = (found.batch.table(read.table), read.after) else { continue };
             let row = RowRef { data: &found.batch.data, cells: found.batch.row(row) };
-            self.add_row(list, table, row).map_err(|fault| {
+            let is_known = self.add_row((list, only), table, row).map_err(|fault| {
                 let (transaction, within) = self.ahead.at.clone().unzip();
                 let within = within.unwrap_or(Within { ordinal: 0, part: 0 });
                 self.error_about(transaction.as_ref(), within, Some(table), fault)
             })?;
+            if !is_known {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes in that there are more parts than may be held: what is to be looked up then is less. Of one root alone there is
     /// nothing more to look up; it is told that it has too many.
-    pub fn found_too_many(&mut self, mut wanted: Wanted) -> Option<Wanted> {
+    pub fn found_too_many(&mut self, wanted: Wanted) -> Option<Wanted> {
+        if let [key] = wanted.keys.as_slice() {
+            let next = self.ahead.roots.iter_mut().find(|next| next.key.as_ref() == Some(key));
+            next.into_iter().for_each(|next| next.is_beyond = true);
+            return None;
+        }
+        self.look_up_fewer(wanted)
+    }
+
+    /// What is to be looked up in the place of that, for fewer roots; nothing in the place of one. What was found is forgotten.
+    pub fn look_up_fewer(&mut self, mut wanted: Wanted) -> Option<Wanted> {
+        self.ahead.known.clear();
         if wanted.keys.len() > wanted.next {
             wanted.keys.truncate(wanted.next);
+            self.ahead.most = self.ahead.most.min(wanted.next);
             return Some(wanted);
         }
         let half = wanted.keys.len() / 2;
         let ahead = &mut self.ahead;
         let place_of = |key: &Sought| ahead.roots.iter().position(|next| next.key.as_ref() == Some(key));
         if half == 0 {
-            if let Some(next) = wanted.keys.first().and_then(place_of).and_then(|place| ahead.roots.get_mut(place)) {
-                next.is_beyond = true;
-            }
             return None;
         }
         let most = wanted.keys.get(half).and_then(place_of).unwrap_or(1);
@@ -204,18 +218,41 @@ impl Rules {
         Some(wanted)
     }
 
-    fn add_row(&mut self, list: usize, table: &Arc<Table>, row: RowRef<'_>) -> Result<(), Fault> {
+    /// Whether it is known whose it is.
+    fn add_row(
+        &mut self,
+        (list, only): (usize, Option<&Sought>),
+        table: &Arc<Table>,
+        row: RowRef<'_>,
+    ) -> Result<bool, Fault> {
         let plan = self.plan(table)?;
         let Some(part) = plan.parts.iter().find(|part| part.rule == self.ahead.rule && part.list == list) else {
-            return Ok(());
+            return Ok(true);
         };
         let mut root = Vec::new();
-        write_cell(table, row, row.cells.get(part.on).unwrap_or(&Cell::Null), part.on, &mut root)?;
-        let known = self.ahead.known.get_mut(root.as_slice()).and_then(|known| known.last_mut());
-        if let Some(known) = known {
-            known.rows.push((key_text(table, row)?, OwnedRow::new(table, row)));
+        match only {
+            Some(only) => root.extend_from_slice(only.json.as_bytes()),
+            None => write_cell(table, row, row.cells.get(part.on).unwrap_or(&Cell::Null), part.on, &mut root)?,
         }
-        Ok(())
+        let known = self.ahead.known.get_mut(root.as_slice()).and_then(|known| known.last_mut());
+        let Some(known) = known else { return Ok(false) };
+        known.rows.push((key_text(table, row)?, OwnedRow::new(table, row)));
+        Ok(true)
+    }
+
+    /// Forgets what was looked up, where the batch is through.
+    pub(super) fn forget_known(&mut self) {
+        self.ahead.forget();
+        self.aside.clear();
+    }
+
+    /// Lays aside what is known for another rule.
+    fn turn_to(&mut self, rule: usize) {
+        if self.ahead.rule != rule {
+            let next = self.aside.remove(&rule).unwrap_or(Ahead { rule, ..Ahead::default() });
+            let last = std::mem::replace(&mut self.ahead, next);
+            self.aside.insert(last.rule, last);
+        }
     }
 
     /// Takes out the roots that come next; whether parts of any are to be looked up first.
@@ -226,10 +263,7 @@ impl Rules {
         else {
             return Ok(false);
         };
-        if self.ahead.rule != index {
-            self.ahead.forget();
-            self.ahead.rule = index;
-        }
+        self.turn_to(index);
         let (mut keys, mut table, mut bytes) = (Vec::new(), None, 0);
         for place in telling.root..held.roots().min(telling.root.saturating_add(self.ahead.most)) {
             // Out of a file they may be large, each by itself.
@@ -278,7 +312,7 @@ impl Rules {
         let mut seen: HashSet<Box<str>> = keys.iter().map(|key| key.json.clone()).collect();
         let mut last = at.change.transaction;
         for change in at.batch.changes.iter().skip(at.place + 1) {
-            if keys.len() >= AHEAD {
+            if keys.len() >= self.ahead.most {
                 break;
             }
             last = change.transaction;

@@ -250,11 +250,17 @@ impl Rule {
                 wrong(key, None, format!("'{list}' is looked up, and may be another when it is looked up again"));
             }
         }
-        if let Data::Members(members) = &draft.data {
-            let marks: Vec<String> = looked_up.iter().map(|list| looked_up_at(list)).collect();
-            for (name, _) in members.iter().filter(|(name, _)| marks.contains(name)) {
-                wrong("data", None, format!("'{name}' says when parts were looked up"));
-            }
+        let marks: Vec<String> = looked_up.iter().map(|list| looked_up_at(list)).collect();
+        let members = match &draft.data {
+            Data::Row => Vec::new(),
+            Data::Columns(columns) => columns.iter().collect(),
+            Data::Members(members) => members.iter().map(|(name, _)| name).collect(),
+        };
+        for name in members.into_iter().filter(|name| marks.contains(name)) {
+            wrong("data", None, format!("'{name}' says when parts were looked up"));
+        }
+        for name in names.parts.iter().filter(|name| marks.iter().any(|mark| **mark == ***name)) {
+            wrong("aggregate", None, format!("'{name}' says when parts were looked up"));
         }
         if draft.on.contains(&On::Read) {
             let is_alone = draft.on == [On::Read];

@@ -420,7 +420,7 @@ fn encoded(
                 if !derived.go_on() {
                     break;
                 }
-                look::answer(&mut rules, 3);
+                look::answer(&mut rules, 1);
             }
         }
         assert!(!encoder.holds(), "all of it is told");

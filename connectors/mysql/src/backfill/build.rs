@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use figvine_change::{
-    Batch, Body, Cell, Change, Chunk, Cursor, Op, Row, RowChange, SourceError, SourceErrorKind, Transaction,
+    Batch, Body, Cell, Change, Chunk, Cursor, Found, Op, Row, RowChange, SourceError, SourceErrorKind, Transaction,
 };
 
 use super::shape::Shape;
@@ -76,6 +76,11 @@ impl Builder {
 
     pub(super) fn bytes(&self) -> usize {
         self.data.len()
+    }
+
+    /// Bytes that all rows take in memory.
+    pub(super) fn size(&self) -> usize {
+        Found::size_of(self.data.len(), self.batch.cells.len(), self.batch.changes.len())
     }
 
     /// Bytes of a row, about; 0 where there is none.

@@ -21,6 +21,10 @@ use crate::error::{Told, failure};
 use crate::session::{Failed, quoted};
 use crate::value::unescape;
 
+/// No batch may hold more: its ranges have 32 bits.
+const MOST_BYTES: usize = 1 << 31;
+/// So long a transaction is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// After so long it is said whom we wait for.
 const SILENT: Duration = Duration::from_secs(1);
 
@@ -45,11 +49,15 @@ impl MysqlRows {
             }
             if !is_said && since.elapsed() >= SILENT {
                 is_said = true;
-                let transaction = request.behind.last().map_or("", |transaction| &transaction.id);
                 tracing::warn!(
-                    transaction,
-                    "rows are not looked up before this transaction is visible: its commit waits for a replica's acknowledgement"
+                    "rows are not looked up before a transaction that the log told is visible: its commit waits for a replica's acknowledgement"
                 );
+            }
+            if since.elapsed() >= PATIENCE {
+                let what = format!("{what}: a transaction of the log is not visible");
+                return Err(failure(SourceErrorKind::Unreachable, "FV-1610", what).hint(
+                    "Its commit waits for a replica's acknowledgement, or the server is another one by now. It is tried again.",
+                ));
             }
             tokio::time::sleep(SETTLE_EVERY).await;
         };
@@ -68,7 +76,7 @@ impl MysqlRows {
         let mut is_whole = true;
         while let Some(row) = session.row().await.map_err(|failed| refused(failed, request))? {
             builder.add(&shape, row, &answer.types)?;
-            is_whole = builder.bytes() <= request.bytes;
+            is_whole = builder.size() <= request.bytes.min(MOST_BYTES);
             if !is_whole {
                 builder.take_back();
                 break;

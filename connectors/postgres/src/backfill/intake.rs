@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use figvine_change::{Batch, Body, Cell, Change, Cursor, Op, Row, RowChange, Table, Transaction};
+use figvine_change::{Batch, Body, Cell, Change, Cursor, Found, Op, Row, RowChange, Table, Transaction};
 use futures_util::StreamExt;
 
 use super::place::{Pass, Place};
@@ -70,15 +70,17 @@ impl Rows {
             if self.changes.len() > 1 && self.data.len() > most {
                 self.take_back(first);
                 self.is_full = true;
+            }
+            if self.is_full {
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Bytes of all rows.
-    pub(super) fn bytes(&self) -> usize {
-        self.data.len()
+    /// Bytes that all rows take in memory.
+    pub(super) fn size(&self) -> usize {
+        Found::size_of(self.data.len(), self.cells.len(), self.changes.len())
     }
 
     /// Bytes per row.

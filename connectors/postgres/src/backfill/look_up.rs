@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use figvine_change::{Found, LookUp, SourceError, SourceErrorKind, Transaction};
+use figvine_change::{Batch, Found, LookUp, SourceError, SourceErrorKind, Transaction};
 use tokio::time::{Instant, sleep};
+use tokio_postgres::error::SqlState;
 
 use super::intake::{NotCopied, Rows};
 use super::query::{self, literal};
@@ -19,6 +20,8 @@ use crate::session::quoted;
 
 /// Between two looks at whether a transaction is visible.
 const PAUSE: Duration = Duration::from_millis(20);
+/// So long it is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// After so long it is said whom we wait for.
 const SILENT: Duration = Duration::from_secs(1);
 
@@ -47,8 +50,14 @@ impl PostgresReader {
             Some(compared) => compared.clone(),
             None => compared(&catalogue, request, &known.shape).await?,
         };
-        let rows = self.found(&catalogue, request, &known.shape, &compared).await?;
+        let found = self.found(&catalogue, request, &known.shape, &compared).await?;
         known.compared.insert(request.column.clone(), compared);
+        let Some(rows) = found else {
+            // By itself it finds nothing, and others find theirs without it.
+            self.catalogue = Some(catalogue);
+            let batch = Batch { tables: vec![known.shape.table.clone()], ..Batch::default() };
+            return Ok(Found { batch, is_whole: request.values.len() == 1, read_at: begun.read_at });
+        };
         if rows.is_full {
             // As a chunk leaves it.
             catalogue = self.connect().await?;
@@ -57,7 +66,7 @@ impl PostgresReader {
         }
         self.catalogue = Some(catalogue);
         let Known { shape, .. } = &known;
-        let (table, is_whole) = (shape.table.clone(), !rows.is_full && rows.bytes() <= request.bytes);
+        let (table, is_whole) = (shape.table.clone(), !rows.is_full);
         self.shapes.insert((request.schema.clone(), request.name.clone()), known);
         let (batch, _) = rows.batch(table, begun.read_at);
         Ok(Found { batch, is_whole, read_at: begun.read_at })
@@ -85,17 +94,21 @@ impl PostgresReader {
                     "rows are not looked up before this transaction is visible: its commit waits for a synchronous standby"
                 );
             }
+            if since.elapsed() >= PATIENCE {
+                return Err(not_visible(&awaited.id, of));
+            }
             sleep(PAUSE).await;
         }
     }
 
+    /// The rows; `None` where a value is beyond what the column can hold.
     async fn found(
         &self,
         catalogue: &Catalogue,
         request: &LookUp,
         shape: &Shape,
         compared: &Compared,
-    ) -> Result<Rows, SourceError> {
+    ) -> Result<Option<Rows>, SourceError> {
         let casts: Option<Vec<String>> = request
             .values
             .iter()
@@ -111,16 +124,21 @@ impl PostgresReader {
         let copied = rows
             .copy(catalogue, &query::sought(shape, &sought), columns, request.bytes, |rows, first| {
                 rows.close(first);
+                rows.is_full = rows.size() > request.bytes;
                 true
             })
             .await;
         match copied {
-            Ok(()) => Ok(rows),
-            Err(refused) => Err(self.of_look_up(catalogue, refused, request, compared, &casts).await),
+            Ok(()) => Ok(Some(rows)),
+            Err(refused) => match self.of_look_up(catalogue, refused, request, compared, &casts).await {
+                Some(error) => Err(error),
+                None => Ok(None),
+            },
         }
     }
 
-    /// What a refused look-up means: the values may be to blame.
+    /// What a refused look-up means: the values may be to blame. Nothing where one is beyond what the column can hold: then no
+    /// row has it.
     async fn of_look_up(
         &self,
         catalogue: &Catalogue,
@@ -128,23 +146,24 @@ impl PostgresReader {
         request: &LookUp,
         compared: &Compared,
         casts: &str,
-    ) -> SourceError {
+    ) -> Option<SourceError> {
         let of = (&*request.schema, &*request.name);
         let error = match refused {
             NotCopied::Refused(error) => error,
-            NotCopied::Strange(error) => return strange(error, of),
+            NotCopied::Strange(error) => return Some(strange(error, of)),
         };
         let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
         if !code.starts_with("22") && !code.starts_with("42") || code == "42501" {
-            return self.refused(error, of);
+            return Some(self.refused(error, of));
         }
         let tried = catalogue.client().simple_query(&format!("rollback; select {casts}")).await;
         match tried {
+            Err(tried) if tried.code() == Some(&SqlState::NUMERIC_VALUE_OUT_OF_RANGE) => None,
             // The server's words would show the value.
-            Err(tried) if tried.code().is_some() => no_value(request, compared),
+            Err(tried) if tried.code().is_some() => Some(no_value(request, compared)),
             // No such operator.
-            _ if code == "42883" => no_equality(request, compared).because(error),
-            _ => self.refused(error, of),
+            _ if code == "42883" => Some(no_equality(request, compared).because(error)),
+            _ => Some(self.refused(error, of)),
         }
     }
 }
@@ -194,6 +213,13 @@ async fn compared(catalogue: &Catalogue, request: &LookUp, shape: &Shape) -> Res
     let equal = first(&answer, 2).zip(first(&answer, 3));
     let equal = equal.map(|(schema, name)| format!("OPERATOR({}.{name})", quoted(schema)));
     Ok(Compared { column, base_type, equal })
+}
+
+/// Whether it ever will be is for the source to say, which looks at the server anew then.
+fn not_visible(transaction: &str, of: Names<'_>) -> SourceError {
+    let what = format!("looking up rows of {}.{}: transaction {transaction} is in the log and not visible", of.0, of.1);
+    failure(SourceErrorKind::Unreachable, "FV-1610", what)
+        .hint("Its commit waits for a synchronous standby, or the server is another one by now. It is tried again.")
 }
 
 fn no_value(request: &LookUp, compared: &Compared) -> SourceError {

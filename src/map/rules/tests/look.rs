@@ -4,12 +4,8 @@ use figvine_change::{Found, Transaction};
 
 use super::*;
 
-/// Lines that are there beside what a transaction touched, by orders.
-const LINES: &str = "[
-    {insert: public.order_lines, after: {id: 1, order_id: 1, sku: old, price: '9'}},
-    {insert: public.order_lines, after: {id: 11, order_id: 1, sku: a, price: '1'}},
-    {insert: public.order_lines, after: {id: 12, order_id: 1, sku: b, price: '2'}},
-    {insert: public.order_lines, after: {id: 21, order_id: 2, sku: c, price: '3'}}]";
+/// Lines that are there beside what a transaction touched: order, line, sku, price.
+const LINES: [(u8, u8, &str, u8); 4] = [(1, 1, "old", 9), (1, 11, "a", 1), (1, 12, "b", 2), (2, 21, "c", 3)];
 
 /// Tells rules what they want to know, of so many roots at once at most.
 pub(super) fn answer(rules: &mut Rules, most: usize) -> Vec<String> {
@@ -17,9 +13,14 @@ pub(super) fn answer(rules: &mut Rules, most: usize) -> Vec<String> {
     while wanted.keys.len() > most {
         wanted = rules.found_too_many(wanted).expect("fewer");
     }
+    let is_sought = |line: &&(u8, u8, &str, u8)| wanted.keys.iter().any(|key| *key.json == *line.0.to_string());
+    let line = |(order, id, sku, price): &(u8, u8, &str, u8)| {
+        format!("{{insert: public.order_lines, after: {{id: {id}, order_id: {order}, sku: {sku}, price: '{price}'}}}}")
+    };
+    let yaml = format!("[{}]", LINES.iter().filter(is_sought).map(line).collect::<Vec<_>>().join(", "));
     for parts in &wanted.parts {
-        let found = Found { batch: transaction(LINES), is_whole: true, read_at: 1_000_000 };
-        rules.found(parts.list, &wanted, &found).expect("parts of the rule");
+        let found = Found { batch: transaction(&yaml), is_whole: true, read_at: 1_000_000 };
+        assert!(rules.found(parts.list, &wanted, &found).expect("parts of the rule"), "known whose they are");
     }
     wanted.keys.iter().map(|key| key.json.to_string()).collect()
 }
@@ -124,8 +125,11 @@ fn later_transactions_of_a_batch_are_looked_up_together() {
                 if most == 1 { vec![["1", "2", "1"][asked.len() - 1]] } else { vec!["1", "2"] }
             );
         }
-        let all = ["0", "1", "2", "3"].map(str::to_owned).to_vec();
-        let expected = if most == 1 { vec![all; 3] } else { vec![all] };
+        let all = ["0", "1", "2", "3"].map(str::to_owned);
+        let expected = match most {
+            1 => vec![all.to_vec(), all[..3].to_vec(), all.to_vec()],
+            _ => vec![all.to_vec()],
+        };
         assert_eq!(asked, expected);
         let lines: Vec<_> = out
             .events
@@ -247,4 +251,43 @@ fn of_large_roots_few_are_looked_up_at_once() {
     }
     assert_eq!(asked, [3, 3, 3, 1]);
     assert_eq!(out.events.len(), 10);
+}
+
+/// The database takes for one key what is written otherwise: who asks for one key alone knows whose the rows are.
+#[test]
+fn rows_whose_key_is_written_otherwise_are_looked_up_again_one_root_at_a_time() {
+    let change =
+        |id: usize| format!("{{update: public.orders, before: {{id: {id}, n: 0}}, after: {{id: {id}, n: 1}}}}");
+    let mut batch = transaction(&format!("[{}]", (1..=3).map(change).collect::<Vec<_>>().join(", ")));
+    let (mut rules, mut out) = (Rules::new(settings(vec![looked_up(OnLarge::Park)])), Derived::default());
+    let mut asked = Vec::new();
+    loop {
+        rules.derive(&mut batch, &mut out).expect("events");
+        let Some(place) = out.goes_on.take() else { break };
+        out.from = place;
+        let mut wanted = rules.take_wanted().expect("wants to know");
+        loop {
+            let keys: Vec<_> = wanted.keys.iter().map(|key| key.json.to_string()).collect();
+            let line = |id: &String| {
+                format!(
+                    "{{insert: public.order_lines, after: {{id: {id}0, order_id: '{id}', sku: s{id}, price: '1'}}}}"
+                )
+            };
+            let yaml = format!("[{}]", keys.iter().map(line).collect::<Vec<_>>().join(", "));
+            let found = Found { batch: transaction(&yaml), is_whole: true, read_at: 0 };
+            asked.push(keys.len());
+            if rules.found(0, &wanted, &found).expect("rows") {
+                break;
+            }
+            wanted = rules.look_up_fewer(wanted).expect("fewer");
+        }
+    }
+    let sku = |event: &crate::event::DomainEvent| {
+        let body: Value = serde_json::from_slice(&out.bytes[event.body.clone()]).expect("JSON");
+        body["lines"][0]["sku"].as_str().map(str::to_owned)
+    };
+    let told: Vec<_> = out.events.iter().filter_map(sku).collect();
+    assert_eq!(told, ["s1", "s2", "s3"]);
+    assert_eq!(asked.first(), Some(&3));
+    assert_eq!(asked.iter().filter(|keys| **keys == 1).count(), 3);
 }
