@@ -91,6 +91,25 @@ fn of_many_roots_each_has_its_own_parts_however_many_are_looked_up_at_once() {
     }
 }
 
+/// So many, like the one of a batch.
+fn transactions(batch: &Batch, count: usize) -> Vec<Transaction> {
+    let named = |id: usize| Transaction {
+        id: id.to_string().into(),
+        position: format!("0/{id}").into(),
+        ..batch.transactions[0].clone()
+    };
+    (0..count).map(named).collect()
+}
+
+/// Gives each change a transaction of its own.
+fn each_alone(batch: &mut Batch) {
+    batch.transactions = transactions(batch, batch.changes.len());
+    for (transaction, change) in (0..).zip(&mut batch.changes) {
+        change.transaction = transaction;
+        change.last = true;
+    }
+}
+
 /// One look-up does for all transactions of a batch, and shows all of them.
 #[test]
 fn later_transactions_of_a_batch_are_looked_up_together() {
@@ -102,9 +121,7 @@ fn later_transactions_of_a_batch_are_looked_up_together() {
         {update: public.orders, before: {id: 1, n: 1}, after: {id: 1, n: 2}}]";
     let mut batch = transaction(yaml);
     // Each order by itself.
-    let one = batch.transactions.remove(0);
-    let named = |id: u32| Transaction { id: id.to_string().into(), position: format!("0/{id}").into(), ..one.clone() };
-    batch.transactions = (0..4).map(named).collect();
+    batch.transactions = transactions(&batch, 4);
     for (change, transaction) in batch.changes.iter_mut().zip([0, 1, 2, 2, 3]) {
         change.transaction = transaction;
         change.last = change.ordinal != 2;
@@ -212,13 +229,7 @@ fn what_was_looked_up_does_for_transactions_that_it_shows_alone() {
     let change =
         |id: usize| format!("{{update: public.orders, before: {{id: {id}, n: 0}}, after: {{id: {id}, n: 1}}}}");
     let mut batch = transaction(&format!("[{}]", (0..100).chain([0]).map(change).collect::<Vec<_>>().join(", ")));
-    let one = batch.transactions.remove(0);
-    let named = |id: u32| Transaction { id: id.to_string().into(), position: format!("0/{id}").into(), ..one.clone() };
-    batch.transactions = (0..=100).map(named).collect();
-    for (transaction, change) in (0..).zip(&mut batch.changes) {
-        change.transaction = transaction;
-        change.last = true;
-    }
+    each_alone(&mut batch);
     let (mut rules, mut out, mut asked) =
         (Rules::new(settings(vec![looked_up(OnLarge::Park)])), Derived::default(), Vec::new());
     loop {
@@ -290,4 +301,24 @@ fn rows_whose_key_is_written_otherwise_are_looked_up_again_one_root_at_a_time() 
     assert_eq!(told, ["s1", "s2", "s3"]);
     assert_eq!(asked.first(), Some(&3));
     assert_eq!(asked.iter().filter(|keys| **keys == 1).count(), 3);
+}
+
+/// What one rule knows of a batch stays while another looks up for itself.
+#[test]
+fn two_rules_over_one_root_look_up_once_each() {
+    let change =
+        |id: usize| format!("{{update: public.orders, before: {{id: {id}, n: 0}}, after: {{id: {id}, n: 1}}}}");
+    let mut batch = transaction(&format!("[{}]", [1, 2, 1, 3].map(change).join(", ")));
+    each_alone(&mut batch);
+    let other = RuleDraft { event_type: "order_other".into(), ..looked_up(OnLarge::Park) };
+    let mut rules = Rules::new(settings(vec![looked_up(OnLarge::Park), other]));
+    let (mut out, mut asked) = (Derived::default(), Vec::new());
+    loop {
+        rules.derive(&mut batch, &mut out).expect("events");
+        let Some(place) = out.goes_on.take() else { break };
+        out.from = place;
+        asked.push(answer(&mut rules, 100));
+    }
+    assert_eq!(asked, [["1", "2", "3"], ["1", "2", "3"]]);
+    assert_eq!(out.events.len(), 8);
 }
